@@ -1,0 +1,71 @@
+"""Devices: which one, and how the user's modules and noise get there."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+
+def resolve_device(device: str | torch.device | None, discriminator: object) -> torch.device:
+    """The device to work on.
+
+    Args:
+        device: The user's choice, such as `"cpu"`, `"cuda"`, `"cuda:1"` or `"mps"`. `None` takes the device of the
+            discriminator's parameters where it is a module that has some, else torch's default device.
+        discriminator: The discriminator.
+
+    Raises:
+        ValueError: `device` names no device, or one that is not available here.
+        TypeError: `device` is neither a string nor a `torch.device`.
+    """
+    if device is None:
+        parameter = next(discriminator.parameters(), None) if isinstance(discriminator, nn.Module) else None
+        return torch.get_default_device() if parameter is None else parameter.device
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"device must be a string such as 'cuda' or a torch.device, but is {device!r}.")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device={device!r} names no device; use 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
+    unavailable = {
+        "cuda": not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count(),
+        "mps": not torch.backends.mps.is_available(),
+    }
+    if unavailable.get(chosen.type, False):
+        count = torch.cuda.device_count() if chosen.type == "cuda" else 0
+        raise ValueError(
+            f"device={str(device)!r} is not available here: torch sees {count} {chosen.type} device(s). "
+            "Use device='cpu', or a torch build and a machine that have it."
+        )
+    return torch.empty(0, device=chosen).device  # 'cuda' becomes 'cuda:0', as tensors name it
+
+
+def creating_on(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which new tensors are made on `device`, so that `dist.Uniform(-1.0, 1.0)` draws there."""
+    # The context costs a little on every torch call, so it is entered only where it changes something.
+    return nullcontext() if device == torch.get_default_device() else device
+
+
+@contextmanager
+def calling_modules(on_call: Callable[[nn.Module], None]) -> Iterator[list[nn.Module]]:
+    """A context that gives the list of the modules called within it, each once and passed to `on_call` beforehand.
+
+    A Pyro model is a function, which tells nobody what networks it runs; torch's global hook does.
+    """
+    called: dict[nn.Module, None] = {}
+    modules: list[nn.Module] = []
+
+    def before_forward(module: nn.Module, inputs: object) -> None:
+        if module not in called:
+            called[module] = None
+            modules.append(module)
+            on_call(module)
+
+    handle = register_module_forward_pre_hook(before_forward)
+    try:
+        yield modules
+    finally:
+        handle.remove()

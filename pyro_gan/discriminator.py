@@ -1,0 +1,141 @@
+"""The discriminator: any callable that gives one logit a row."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from pyro_gan.devices import creating_on
+from pyro_gan.player import Player
+
+
+def leaves(output: Tensor) -> list[Tensor]:
+    """The parameters that a tensor was computed from: the leaves of its autograd graph, in a fixed order."""
+    found = [output] if output.grad_fn is None and output.requires_grad else []
+    seen: set[Any] = set()
+    nodes = [output.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        nodes.extend(parent for parent, _ in reversed(node.next_functions))
+    return found
+
+
+class Discriminator(Player):
+    """A discriminator callable: an `nn.Module`, a function over one, or a function that registers Pyro parameters.
+
+    Args:
+        function: Called with the compared site's rows, with shape :math:`(N, *)`, or, where several sites are
+            compared, with the rows of each as keyword arguments by site name. It returns logits with shape
+            :math:`(N,)` or :math:`(N, 1)`.
+        device: The device to work on.
+        move: Whether the modules that the discriminator calls are moved to that device.
+
+    Raises:
+        TypeError: The discriminator is not callable.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], device: torch.device, move: bool) -> None:
+        if not callable(function):
+            raise TypeError(
+                "discriminator must be a callable that returns one logit a row, such as an nn.Module, "
+                f"but is {function!r} ({type(function).__name__})."
+            )
+        super().__init__(device, move)
+        self.function = function
+
+    def __call__(self, values: dict[str, Tensor]) -> Tensor:
+        """The logits of rows.
+
+        Args:
+            values: Each compared site's rows, with shape :math:`(N, *)`.
+
+        Returns:
+            The logits, with shape :math:`(N,)`.
+
+        Raises:
+            TypeError: The discriminator returns no tensor.
+            ValueError: It does not return one logit a row.
+        """
+        if not self.is_known:
+            self._first_look(values)
+        with creating_on(self.device):
+            return self._judge(values)
+
+    def meet(self, parameters: list[Tensor]) -> dict[str, Tensor]:
+        """Take note of parameters that may be new, and return them by name."""
+        named = self._named(parameters)
+        for name, parameter in named.items():
+            if self.parameters.get(name) is not parameter:
+                self.fill(name, parameter)
+        return named
+
+    def _judge(self, values: dict[str, Tensor]) -> Tensor:
+        only, *others = values.values()
+        output = self.function(**values) if others else self.function(only)
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"the discriminator must return a tensor of logits, but returned {type(output).__name__}. "
+                "Return one logit a row."
+            )
+        if output.shape not in ((len(only),), (len(only), 1)):
+            raise ValueError(
+                f"the discriminator must return one logit a row, with shape ({len(only)},) or ({len(only)}, 1), "
+                f"but returned shape {tuple(output.shape)}. End it with nn.Linear(..., 1)."
+            )
+        return output.reshape(len(only))
+
+    def _first_look(self, values: dict[str, Tensor]) -> None:
+        with self.look(), torch.enable_grad():
+            logits = self._judge(values)
+            check_logits(logits)
+            self.meet(leaves(logits))
+
+    def _named(self, parameters: list[Tensor]) -> dict[str, Tensor]:
+        """The parameters by name: the module's own, Pyro's, or the order in which they appear."""
+        own: dict[Tensor, str] = {}
+        if isinstance(self.function, nn.Module):
+            own = {parameter: name for name, parameter in self.function.named_parameters()}
+        store = pyro.get_param_store()
+        return {
+            own.get(parameter) or store.param_name(parameter) or f"parameter {index}": parameter
+            for index, parameter in enumerate(parameters)
+        }
+
+
+def check_logits(logits: Tensor) -> None:
+    """Refuse, at the first look, logits that can not be trained on.
+
+    Raises:
+        ValueError: They depend on no parameters, are probabilities, or are not finite.
+    """
+    if not leaves(logits):
+        raise ValueError(
+            "the discriminator has no parameters to train: its logits depend on no tensor that requires a gradient. "
+            "Use a module with trainable parameters, or pyro.param within the function."
+        )
+    if _ends_in_probability(logits):
+        raise ValueError(
+            "the discriminator returns probabilities (it ends in a sigmoid or softmax), but logits are expected. "
+            "Remove its last activation."
+        )
+    if not torch.isfinite(logits).all():
+        raise ValueError(
+            "the discriminator's logits are NaN or infinite on the first rows that it judges. "
+            "Check the data, the model and the discriminator."
+        )
+
+
+def _ends_in_probability(logits: Tensor) -> bool:
+    """Whether the logits, looked at through changes of shape alone, come out of a sigmoid or a softmax."""
+    node = logits.grad_fn
+    reshaping = ("Cat", "View", "Reshape", "UnsafeView", "Squeeze", "Select", "Alias", "Clone")
+    while node is not None and node.name().startswith(reshaping):
+        node = node.next_functions[0][0]
+    return node is not None and node.name().startswith(("Sigmoid", "Softmax"))

@@ -1,0 +1,332 @@
+"""Implicit models: Pyro models that are only ever sampled.
+
+An :class:`ImplicitModel` runs the user's model forward under one light effect handler, :class:`Draw`, which keeps the
+values of the compared sites and the parameters that were used. It also knows how a minibatch becomes the model's
+arguments, and which part of it is the real sample of a compared site.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger, unwrap
+from torch import Tensor, nn
+
+from pyro_gan.data import Batch, number_of_rows
+from pyro_gan.devices import creating_on
+from pyro_gan.player import Player
+
+
+class Arguments(NamedTuple):
+    """How a model is called on a minibatch."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    spare: tuple[Tensor, ...] = ()
+    """The minibatch's leading element where the model is not given it: then it is the compared site's real rows."""
+
+
+class Draw(Messenger):
+    """An effect handler that keeps what one forward run of an implicit model draws.
+
+    Observed sites that are compared are drawn afresh; their observations are kept as the real sample.
+
+    Args:
+        sites: The compared sites; `None` takes every candidate.
+        meet: Called with each parameter's name and unconstrained leaf; it may return a new constrained value.
+    """
+
+    def __init__(self, sites: Sequence[str] | None, meet: Callable[[str, Tensor], Tensor | None]) -> None:
+        super().__init__()
+        self.sites = sites
+        self.meet = meet
+        self.values: dict[str, Tensor] = {}
+        self.observed: dict[str, Tensor] = {}
+        self.parameters: dict[str, Tensor] = {}
+        self.others: dict[str, str] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not self._is_compared(msg) or not msg["is_observed"] or msg["infer"].get("_deterministic"):
+            return
+        self.observed[msg["name"]] = msg["value"]
+        msg["value"] = None
+        msg["is_observed"] = False
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if self._is_compared(msg) or msg["name"] in self.observed:
+            self.values[msg["name"]] = msg["value"]
+        elif self.sites is None and _is_random_variable(msg):
+            self.others[msg["name"]] = _describe(msg)
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        reference = getattr(msg["value"], "unconstrained", None)
+        if reference is None:  # a handler such as poutine.lift has made a random variable of it
+            return
+        leaf = reference()
+        value = self.meet(msg["name"], leaf)
+        if value is not None:
+            msg["value"] = value
+        if leaf.requires_grad:
+            self.parameters[msg["name"]] = leaf
+
+    def _is_compared(self, msg: Any) -> bool:
+        if self.sites is not None:
+            return msg["name"] in self.sites and _is_random_variable(msg)
+        return _is_random_variable(msg) and _is_candidate(msg)
+
+
+def _is_random_variable(msg: Any) -> bool:
+    """Whether a sample message is more than a plate's subsampling or a factor."""
+    return type(msg["fn"]).__name__ != "_Subsample" and not msg["infer"].get("is_auxiliary")
+
+
+def _is_candidate(msg: Any) -> bool:
+    """Whether a site can be compared without being named: deterministic, Delta, or observed and reparameterized."""
+    if msg["infer"].get("_deterministic") or _innermost(msg["fn"]) == "Delta":
+        return True
+    return bool(msg["is_observed"] and getattr(msg["fn"], "has_rsample", False))
+
+
+def _innermost(fn: Any) -> str:
+    """The name of a distribution's class, without the masks, expansions and independence wrapped around it."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return type(fn).__name__
+
+
+def _describe(msg: Any) -> str:
+    kind = "observed" if msg["is_observed"] else "latent"
+    no_gradient = "" if getattr(msg["fn"], "has_rsample", False) else ", not reparameterized"
+    return f"{msg['name']!r} ({kind} {_innermost(msg['fn'])}{no_gradient})"
+
+
+class ImplicitModel(Player):
+    """A Pyro model, its compared sites, and how to draw them.
+
+    Args:
+        model: A Pyro model. A parameter named `batch_size` is given the number of rows wanted; parameters with a
+            default other than `None` keep it; the others are filled from the minibatch.
+        site: The compared site, or several; `None` finds the only candidate at the first draw.
+        device: The device on which the model draws.
+        move: Whether the modules and parameters that it uses are moved there.
+
+    Raises:
+        TypeError: The model is not callable, or `site` is not a name or several.
+    """
+
+    def __init__(
+        self, model: Callable[..., Any], site: str | Sequence[str] | None, device: torch.device, move: bool
+    ) -> None:
+        if not callable(model):
+            raise TypeError(f"model must be a Pyro model, a callable, but is {model!r} ({type(model).__name__}).")
+        sites = (site,) if isinstance(site, str) else site
+        if sites is not None and (
+            not isinstance(sites, list | tuple) or not sites or not all(isinstance(name, str) for name in sites)
+        ):
+            raise TypeError(f"site must be a site's name or a list of names, but is {site!r}.")
+        super().__init__(device, move)
+        self.function = model
+        self.sites = None if sites is None else tuple(sites)
+        self._signature = _signature(model)
+        self._data_parameters = _data_parameters(self._signature)
+
+    def draw(self, arguments: Arguments) -> Draw:
+        """Run the model once.
+
+        Returns:
+            The run's handler: `values` by compared site, each with shape `(num_rows, *event_shape)`, the observations
+            that they replaced, and the parameters used.
+
+        Raises:
+            ValueError: At the first draw, when no single site to compare is found.
+        """
+        if not self.is_known:
+            with self.look(), torch.no_grad():
+                self.sites = _compared_sites(self._run(arguments))
+        with creating_on(self.device):
+            return self._run(arguments)
+
+    def _run(self, arguments: Arguments) -> Draw:
+        with Draw(self.sites, self._meet) as draw:
+            self.function(*arguments.args, **arguments.kwargs)
+        return draw
+
+    def _meet(self, name: str, leaf: Tensor) -> Tensor | None:
+        """Take note of a parameter; at its first sight it may move or take a loaded value, which is then returned."""
+        if self.parameters.get(name) is leaf or not self.fill(name, leaf):
+            return None
+        return pyro.get_param_store()[name]
+
+    def arguments(self, batch: Batch) -> Arguments:
+        """How the model is called on a minibatch.
+
+        A tuple fills the model's data parameters in order. Where the model has one fewer, or none at all, the leading
+        element is the compared site's real sample and is not passed. A mapping fills the parameters by name.
+
+        Raises:
+            TypeError: The minibatch does not fit the model's parameters.
+        """
+        if isinstance(batch, dict):
+            return self._with_batch_size(Arguments((), self._by_name(batch)), number_of_rows(batch))
+        args = batch if self._fits(len(batch)) else batch[1:] if self._fits(len(batch) - 1) else ()
+        if not args and self._required():
+            raise TypeError(
+                f"the model takes {len(self._data_parameters or ())} data arguments "
+                f"({', '.join(self._data_parameters or ())}), but the minibatch has {len(batch)} elements. "
+                "Pass the data as a tuple that matches the model's arguments, or as a mapping from their names."
+            )
+        spare = () if len(args) == len(batch) else batch[:1]
+        return self._with_batch_size(self._placed(args, spare), number_of_rows(batch))
+
+    def _placed(self, args: tuple[Any, ...], spare: tuple[Tensor, ...]) -> Arguments:
+        """The arguments by position, or by name where a parameter such as `batch_size` stands before them."""
+        names = (self._data_parameters or ())[: len(args)]
+        if self._signature is None or tuple(self._signature.parameters)[: len(args)] == names or not names:
+            return Arguments(args, {}, spare)
+        return Arguments((), dict(zip(names, args, strict=True)), spare)
+
+    def sample_arguments(self, args: tuple[Any, ...], last: Arguments | None, num_rows: int) -> Arguments:
+        """How the model is called when `num_rows` rows are wanted: on the user's arguments, else the last step's.
+
+        Raises:
+            TypeError: The model needs arguments, and there are none.
+        """
+        if args or not self._needs_arguments():
+            arguments = Arguments(args, {})
+            return arguments if "batch_size" in self._named(arguments) else self._with_batch_size(arguments, num_rows)
+        if last is None:
+            raise TypeError(
+                f"the model takes {', '.join(self._data_parameters or ())}, and no step has been taken whose arguments "
+                "could be used. Pass them: sample(num_samples, ...)."
+            )
+        return self._with_batch_size(last, num_rows)
+
+    def real(self, draw: Draw, arguments: Arguments, batch: Batch) -> dict[str, Tensor]:
+        """The real sample of the compared sites.
+
+        Returns:
+            A tensor by site with shape `(num_rows, *event_shape)`: what the model observed there, else the minibatch's
+            element of that name, else the argument of that name, else the minibatch's only or leading element.
+
+        Raises:
+            ValueError: None of these decides.
+        """
+        named = {**self._named(arguments), **(batch if isinstance(batch, dict) else {}), **draw.observed}
+        rest = arguments.spare or (tuple(batch) if not isinstance(batch, dict) and len(batch) == 1 else ())
+        real = {name: named[name] for name in draw.values if isinstance(named.get(name), Tensor)}
+        missing = [name for name in draw.values if name not in real]
+        if len(missing) > len(rest):
+            raise ValueError(
+                f"no part of the data is known to be the real sample of site {missing[0]!r}. "
+                f"Pass the data as a mapping, run({{{missing[0]!r}: ..., ...}})."
+            )
+        real.update(zip(missing, rest, strict=False))
+        return {name: _as_precise(real[name], value) for name, value in draw.values.items()}
+
+    def _fits(self, number: int) -> bool:
+        """Whether the model can be called with this many elements of a minibatch."""
+        if self._data_parameters is None:
+            return number > 0
+        return self._required() <= number <= len(self._data_parameters)
+
+    def _needs_arguments(self) -> bool:
+        """Whether the model can not be called without data."""
+        if self._signature is None:
+            return True
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return any(
+            parameter.default is inspect.Parameter.empty and parameter.kind not in variable and name != "batch_size"
+            for name, parameter in self._signature.parameters.items()
+        )
+
+    def _required(self) -> int:
+        """How many elements of a minibatch the model can not do without."""
+        parameters = self._signature.parameters if self._signature is not None else {}
+        return sum(parameters[name].default is inspect.Parameter.empty for name in self._data_parameters or ())
+
+    def _by_name(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self._signature is None:
+            return {}
+        parameters = self._signature.parameters.values()
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            return dict(batch)
+        missing = [
+            parameter.name
+            for parameter in parameters
+            if parameter.default is inspect.Parameter.empty
+            and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+            and parameter.name not in (*batch, "batch_size")
+        ]
+        if missing:
+            raise TypeError(
+                f"the model's argument {missing[0]!r} is not among the data's names ({', '.join(map(repr, batch))}). "
+                "Add it to the mapping, or give it a default."
+            )
+        return {parameter.name: batch[parameter.name] for parameter in parameters if parameter.name in batch}
+
+    def _named(self, arguments: Arguments) -> dict[str, Any]:
+        if self._signature is None:
+            return dict(arguments.kwargs)
+        return dict(self._signature.bind_partial(*arguments.args, **arguments.kwargs).arguments)
+
+    def _with_batch_size(self, arguments: Arguments, num_rows: int) -> Arguments:
+        if self._signature is None or "batch_size" not in self._signature.parameters:
+            return arguments
+        return arguments._replace(kwargs={**arguments.kwargs, "batch_size": num_rows})
+
+
+def _signature(model: Callable[..., Any]) -> inspect.Signature | None:
+    """The signature of the user's function below Pyro's effect handlers, or `None` where Python can not tell."""
+    function = model if type(model) is functools.partial else unwrap(model)
+    try:
+        return inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _data_parameters(signature: inspect.Signature | None) -> tuple[str, ...] | None:
+    """The names of the parameters that a minibatch fills in order; `None` where the model takes any number."""
+    if signature is None:
+        return None
+    parameters = signature.parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+        return None
+    return tuple(
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.name != "batch_size"
+        and parameter.default in (inspect.Parameter.empty, None)
+    )
+
+
+def _as_precise(real: Tensor, fake: Tensor) -> Tensor:
+    """Real rows in the model's floating-point type: NumPy's default is double, torch's single precision."""
+    return real.to(fake.dtype) if real.is_floating_point() and fake.is_floating_point() else real
+
+
+def _compared_sites(draw: Draw) -> tuple[str, ...]:
+    """The sites to compare after a look, or an error that lists what the model has."""
+    found = tuple(draw.values)
+    if draw.sites is not None:
+        missing = [name for name in draw.sites if name not in found]
+        if missing:
+            raise ValueError(
+                f"site={missing[0]!r} is not a site of the model. Name a sample or deterministic site of it."
+            )
+        return tuple(draw.sites)
+    if len(found) == 1:
+        return found
+    others = ", ".join(draw.others.values()) or "no other sites"
+    if not found:
+        raise ValueError(
+            "the model has no site to compare with the data: expected one pyro.deterministic, Delta or observed "
+            f"reparameterized site, found {others}. Add pyro.deterministic('x', ...) or name one with site='x'."
+        )
+    raise ValueError(
+        f"the model has several sites to compare with the data: {', '.join(map(repr, found))}. "
+        f"Choose with site={found[0]!r}."
+    )

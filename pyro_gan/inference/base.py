@@ -1,0 +1,333 @@
+"""What every adversarial inference shares: the step, the run, and what can be asked afterwards.
+
+An algorithm compares two samples of the same sites. The discriminator learns to tell them apart, which estimates the
+log of their density ratio; the generator's side descends along that estimate. A subclass says which two samples
+(:meth:`AdversarialInference.draw`); the loss says what each player minimizes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
+from os import PathLike
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from pyro_gan.callbacks import Callback, progress_callbacks
+from pyro_gan.checks import positive_integer
+from pyro_gan.data import Batch, as_batch, minibatches
+from pyro_gan.devices import resolve_device
+from pyro_gan.discriminator import Discriminator, check_logits, leaves
+from pyro_gan.dry_run import kept_buffers, kept_random_state
+from pyro_gan.implicit import Arguments, ImplicitModel
+from pyro_gan.losses import Loss, NonSaturating
+from pyro_gan.optimizers import OptimizerChoice, PlayerOptimizer
+from pyro_gan.samples import Samples
+from pyro_gan.training import StepRecord, train
+
+Player = Literal["generator", "discriminator"]
+
+
+class StepLosses(NamedTuple):
+    """The losses of a step, detached 0-dimensional tensors in nats; `None` for a player that was not updated."""
+
+    generator: Tensor | None
+    discriminator: Tensor | None
+
+
+class AdversarialInference(ABC):
+    """The base of all inference classes; see :class:`~pyro_gan.GANInference` for the arguments."""
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        discriminator: Callable[..., Tensor],
+        optim: OptimizerChoice = None,
+        optim_d: OptimizerChoice = None,
+        *,
+        loss: Loss | None = None,
+        site: str | Sequence[str] | None = None,
+        discriminator_steps: int = 1,
+        clip_norm: float | None = None,
+        clip_norm_d: float | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        if loss is not None and not isinstance(loss, Loss):
+            raise TypeError(f"loss must be a pyro_gan.losses.Loss, such as NonSaturating(), but is {loss!r}.")
+        self.loss = NonSaturating() if loss is None else loss
+        self.device = resolve_device(device, discriminator)
+        self.model = ImplicitModel(model, site, self.device, move=device is not None)
+        self.discriminator = Discriminator(discriminator, self.device, move=device is not None)
+        self.optim = PlayerOptimizer(optim, "optim", clip_norm)
+        self.optim_d = PlayerOptimizer(optim_d, "optim_d", clip_norm_d)
+        self.discriminator_steps = positive_integer("discriminator_steps", discriminator_steps)
+        self.num_steps_taken = 0
+        self.history: dict[str, list[Any]] = {"step": [], **{name: [] for name in StepRecord._fields}}
+        self._last_arguments: Arguments | None = None
+        self._is_ready = False
+
+    @abstractmethod
+    def draw(self, batch: Batch) -> Samples:
+        """Draw the two samples to compare.
+
+        Args:
+            batch: A minibatch of data.
+
+        Returns:
+            The samples by site, each with shape `(num_rows, *event_shape)`, and the parameters that were used.
+        """
+
+    def run(
+        self,
+        data: Any,
+        *,
+        num_steps: int = 1000,
+        batch_size: int = 128,
+        transform: Callable[..., Any] | None = None,
+        progress: bool = True,
+        print_every: int | None = None,
+        callbacks: Iterable[Callback] = (),
+    ) -> Self:
+        """Train on data.
+
+        Args:
+            data: The observations: a tensor or array with shape `(num_rows, *event_shape)`, a tuple of such or a
+                mapping of them by name, a `Dataset`, a `DataLoader`, or any iterable of minibatches. Arrays are placed
+                on the device once; rows are then drawn epoch by epoch without replacement, in full minibatches.
+            num_steps: The number of steps; each takes `discriminator_steps` minibatches, a fresh one for each update of
+                the discriminator, and updates the generator once.
+            batch_size: The rows of a minibatch, at most all there are.
+            transform: Applied to each minibatch on the device, such as `lambda x: x / 255`.
+            progress: Whether to show progress: a bar in a terminal or a notebook, else plain lines.
+            print_every: The number of steps between plain lines; by default a tenth of the run.
+            callbacks: What else to do during the run, as :class:`~pyro_gan.callbacks.Callback` objects.
+
+        Returns:
+            The inference itself.
+
+        Raises:
+            TypeError, ValueError: An argument or the data do not fit, or a loss is NaN or infinite; see the message.
+        """
+        num_steps = positive_integer("num_steps", num_steps)
+        callbacks = [*progress_callbacks(progress, print_every), *callbacks]
+        batches = minibatches(data, batch_size, self.device, transform)
+        train(self, batches, num_steps, callbacks)
+        return self
+
+    def step(self, *batch: Any, player: Player | None = None) -> StepLosses:
+        """Take one step on a minibatch: `discriminator_steps` updates of the discriminator, then one of the generator.
+
+        Args:
+            batch: The minibatch, as the model would be given it by `SVI.step`; arrays with shape
+                `(num_rows, *event_shape)`, or one mapping of them by name.
+            player: `"generator"` or `"discriminator"` to update that one alone.
+
+        Returns:
+            The losses before each player's last update. Reading their values waits for the device; nothing else does.
+
+        Raises:
+            TypeError, ValueError: The model, the discriminator or the minibatch do not fit; nothing has changed then.
+        """
+        if player not in (None, "generator", "discriminator"):
+            raise ValueError(f"player must be 'generator', 'discriminator' or None for both, but is {player!r}.")
+        record = self.take_step(repeat(self._batch(batch)), player)
+        return StepLosses(record.generator_loss, record.discriminator_loss)
+
+    def take_step(self, batches: Iterator[Batch], player: Player | None = None) -> StepRecord:
+        """Take one step on a stream of minibatches, a fresh one for each update of the discriminator."""
+        batch = next(batches)
+        self._get_ready(batch)
+        generator_loss = discriminator_loss = real_probability = fake_probability = None
+        if player != "generator":
+            for update in range(self.discriminator_steps):
+                batch = next(batches) if update else batch
+                discriminator_loss, real_probability, fake_probability = self._update_discriminator(batch)
+            self.optim_d.advance_schedule()
+        if player != "discriminator":
+            generator_loss = self._update_generator(batch)
+            self.optim.advance_schedule()
+        self.num_steps_taken += 1
+        return StepRecord(generator_loss, discriminator_loss, real_probability, fake_probability)
+
+    def evaluate_loss(self, *batch: Any) -> StepLosses:
+        """The losses of both players on a minibatch, without changing anything.
+
+        Args:
+            batch: As in :meth:`step`.
+
+        Returns:
+            Both losses, detached 0-dimensional tensors in nats. New noise is drawn for each call, as in
+            `SVI.evaluate_loss`.
+        """
+        values = self._batch(batch)
+        self._get_ready(values)
+        with torch.no_grad(), kept_buffers():
+            samples = self.draw(values)
+            real_logits, fake_logits = self.discriminator(samples.real), self.discriminator(samples.fake)
+            return StepLosses(
+                _total(self.loss.generator(real_logits, fake_logits)),
+                _total(self.loss.discriminator(real_logits, fake_logits)),
+            )
+
+    def sample(self, num_samples: int, *args: Any) -> Tensor | dict[str, Tensor]:
+        """Draw the compared sites from the model as it stands.
+
+        Modules are used in the mode they are in: call `.eval()` on them beforehand where that matters.
+
+        Args:
+            num_samples: The number of rows.
+            args: The model's arguments. By default a model that needs some is given those of the last step.
+
+        Returns:
+            The compared site's rows, with shape `(num_samples, *event_shape)`; where several sites are compared, a
+            dictionary of such by site.
+
+        Raises:
+            TypeError: `num_samples` is no integer, or the model's arguments are missing.
+            ValueError: `num_samples` is not positive, or the model draws no rows.
+        """
+        num_samples = positive_integer("num_samples", num_samples)
+        arguments = self.model.sample_arguments(args, self._last_arguments, num_samples)
+        parts: list[dict[str, Tensor]] = []
+        missing = num_samples
+        with torch.no_grad():
+            while missing > 0:
+                values = self.model.draw(arguments).values
+                num_rows = min(len(value) if value.dim() else 0 for value in values.values())
+                if not num_rows:
+                    raise ValueError("the model draws no rows. Draw them in a plate with at least one row.")
+                parts.append({name: value[:missing] for name, value in values.items()})
+                missing -= num_rows
+        drawn = {name: torch.cat([part[name] for part in parts]).detach() for name in parts[0]}
+        return drawn if len(drawn) > 1 else next(iter(drawn.values()))
+
+    def log_ratio(self, x: Any) -> Tensor:
+        r"""The discriminator's estimate of :math:`\log p_\text{data}(x) - \log p_\text{model}(x)`.
+
+        Args:
+            x: Rows of the compared site, with shape :math:`(N, *)`; where several are compared, a mapping by site.
+
+        Returns:
+            The estimate for each row in nats, with shape :math:`(N,)`.
+
+        References:
+            Goodfellow et al. (2014), proposition 1: the best discriminator's logit is this ratio.
+        """
+        values = as_batch(x, self.device)
+        rows = values if isinstance(values, dict) else {"x": values[0]}
+        precision = next((leaf.dtype for leaf in self.discriminator.parameters.values()), None)
+        rows = {site: value.to(precision) if value.is_floating_point() else value for site, value in rows.items()}
+        with torch.no_grad(), kept_buffers():
+            return self.loss.log_ratio(self.discriminator(rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of both players, their optimizers, the step count and the history.
+
+        Returns:
+            A dictionary of tensors, numbers, strings, lists and dictionaries, which `torch.save` writes and
+            `torch.load(weights_only=True)` reads.
+
+        Raises:
+            ValueError: No step has been taken, so there is no state yet.
+        """
+        if not self._is_ready:
+            raise ValueError("there is no state before the first step. Call run or step first.")
+        return {
+            "num_steps_taken": self.num_steps_taken,
+            "history": {name: list(values) for name, values in self.history.items()},
+            "model": self.model.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "optim": self.optim.state_dict(),
+            "optim_d": self.optim_d.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state, so that training and sampling go on from it.
+
+        Before the first step the parameters are not known yet; they then take their values as the model and the
+        discriminator are first run.
+
+        Raises:
+            ValueError: This is no state, or one of another model or discriminator: parameters differ in name or shape.
+        """
+        expected = {"num_steps_taken", "history", "model", "discriminator", "optim", "optim_d"}
+        if not isinstance(state, dict) or set(state) != expected:
+            raise ValueError("expected a state that state_dict() returned, but this is none. Pass what it returned.")
+        self.model.load_state_dict(state["model"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.optim.load_state_dict(state["optim"])
+        self.optim_d.load_state_dict(state["optim_d"])
+        self.num_steps_taken = state["num_steps_taken"]
+        self.history = {name: list(values) for name, values in state["history"].items()}
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write :meth:`state_dict` to a file."""
+        torch.save(self.state_dict(), path)
+
+    def load(self, path: str | PathLike[str]) -> Self:
+        """Read a state that :meth:`save` wrote, onto this inference's device, and return the inference itself."""
+        self.load_state_dict(torch.load(path, map_location=self.device, weights_only=True))
+        return self
+
+    def _update_discriminator(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Update the discriminator once; return its loss, and its mean probability on real and on fake rows."""
+        with torch.no_grad():
+            samples = self.draw(batch)
+        real_logits, fake_logits = self.discriminator(samples.real), self.discriminator(samples.fake)
+        loss = _total(self.loss.discriminator(real_logits, fake_logits))
+        parameters = leaves(loss)
+        if not self.optim_d.knows(parameters):
+            self.optim_d.meet(self.discriminator.meet(parameters))
+        self.optim_d.update(loss, parameters)
+        with torch.no_grad():
+            real, fake = (self.loss.log_ratio(logits).sigmoid().mean() for logits in (real_logits, fake_logits))
+        return loss.detach(), real, fake
+
+    def _update_generator(self, batch: Batch) -> Tensor:
+        """Update the generator's side once; return its loss."""
+        samples = self.draw(batch)
+        real_logits = self.discriminator(samples.real) if self.loss.generator_reads_real else None
+        loss = _total(self.loss.generator(real_logits, self.discriminator(samples.fake)))
+        parameters = list(samples.parameters.values())
+        if not self.optim.knows(parameters):
+            self.optim.meet(samples.parameters)
+        self.optim.update(loss, parameters)
+        return loss.detach()
+
+    def _get_ready(self, batch: Batch) -> None:
+        """Before the first step: try everything on one minibatch, refuse what can not work, make the optimizers."""
+        if self._is_ready:
+            return
+        with kept_buffers(), kept_random_state(self.device), torch.enable_grad():
+            samples = self.draw(batch)
+            samples.check()
+            self.discriminator(samples.real)
+            check_logits(self.discriminator(samples.fake))
+        _check_apart(self.model.parameters, self.discriminator.parameters)
+        self.optim.meet(samples.parameters)
+        self.optim_d.meet(self.discriminator.parameters)
+        self._is_ready = True
+
+    def _batch(self, batch: tuple[Any, ...]) -> Batch:
+        return as_batch(batch[0] if len(batch) == 1 else batch, self.device)
+
+
+def _total(losses: tuple[Tensor, ...]) -> Tensor:
+    """The sum of the means of per-row losses."""
+    return torch.stack([rows.mean() for rows in losses]).sum() if len(losses) > 1 else losses[0].mean()
+
+
+def _check_apart(generator: dict[str, Tensor], discriminator: dict[str, Tensor]) -> None:
+    """Refuse a parameter that both players would train.
+
+    Raises:
+        ValueError: There is one; the message has its names.
+    """
+    names = {id(parameter): name for name, parameter in generator.items()}
+    for name, parameter in discriminator.items():
+        if id(parameter) in names:
+            raise ValueError(
+                f"parameter {names[id(parameter)]!r} of the model is also the discriminator's ({name!r}). "
+                "Each player trains its own: give the discriminator a network of its own, or detach what it borrows."
+            )

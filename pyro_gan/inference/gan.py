@@ -1,0 +1,59 @@
+"""Generative adversarial inference (Goodfellow et al. 2014)."""
+
+from pyro_gan.data import Batch
+from pyro_gan.inference.base import AdversarialInference
+from pyro_gan.samples import Samples
+
+
+class GANInference(AdversarialInference):
+    r"""Fits an implicit model by learning to tell its draws from the data.
+
+    Args:
+        model: A Pyro model that can be sampled; its density is never used. It is called as `SVI.step` would call it,
+            `model(*batch)`, or without the data where it takes none; a parameter named `batch_size` is given the number
+            of rows. Its parameters come from `pyro.module`, `pyro.param` or a `PyroModule`.
+        discriminator: A callable that returns one logit a row: an `nn.Module`, a function over one, or a function that
+            registers its parameters with Pyro. It is called with the compared site's rows, with shape :math:`(N, *)`,
+            or with several sites' rows by name, and returns shape :math:`(N,)` or :math:`(N, 1)`.
+        optim: The generator's optimizer: a `pyro.optim.PyroOptim`, or a callable from parameters to a torch optimizer
+            or to a schedule over one. By default Adam with rate 0.001 and :math:`\beta = (0.5, 0.999)`.
+        optim_d: The discriminator's optimizer, likewise.
+        loss: What the players minimize, from :mod:`pyro_gan.losses`; by default
+            :class:`~pyro_gan.losses.NonSaturating`.
+        site: The compared site's name, or several; by default the model's only deterministic, Delta or observed
+            reparameterized site. An observed site is drawn afresh.
+        discriminator_steps: The updates of the discriminator for each of the generator, k in the 2014 paper.
+        clip_norm: The largest norm of the generator's gradient.
+        clip_norm_d: The largest norm of the discriminator's gradient.
+        device: Where to work, such as `"cuda"`; the modules and the data are moved there. By default nothing is moved,
+            and the data go where the discriminator's parameters are.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: An argument's value does not fit, or the device is not available.
+
+    Example:
+        >>> import pyro, torch
+        >>> import pyro.distributions as dist
+        >>> pyro.set_rng_seed(0)
+        >>> pyro.clear_param_store()
+        >>> def model(batch_size):
+        ...     loc = pyro.param("loc", torch.tensor(0.0))
+        ...     with pyro.plate("data", batch_size):
+        ...         eps = pyro.sample("eps", dist.Normal(0.0, 1.0))
+        ...         return pyro.deterministic("x", loc + eps, event_dim=0)
+        >>> hidden = torch.nn.Sequential(torch.nn.Linear(1, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+        >>> inference = GANInference(model, lambda x: hidden(x[:, None]))
+        >>> inference = inference.run(2.0 + torch.randn(1000), num_steps=10, progress=False)
+        >>> inference.sample(3).shape
+        torch.Size([3])
+
+    References:
+        Goodfellow et al. (2014), "Generative Adversarial Nets", algorithm 1.
+    """
+
+    def draw(self, batch: Batch) -> Samples:
+        arguments = self.model.arguments(batch)
+        self._last_arguments = arguments
+        draw = self.model.draw(arguments)
+        return Samples(self.model.real(draw, arguments, batch), draw.values, draw.parameters)

@@ -1,0 +1,119 @@
+"""What the two players of the game have in common: a user's callable, the modules it calls, and its parameters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gan.devices import calling_modules, creating_on
+from pyro_gan.dry_run import kept_buffers, kept_random_state
+
+
+class Player:
+    """The generator's or the discriminator's side: parameters by name, and the modules called.
+
+    Args:
+        device: The device on which the player works.
+        move: Whether the modules and parameters that it uses are moved there.
+    """
+
+    def __init__(self, device: torch.device, move: bool) -> None:
+        self.device = device
+        self.move = move
+        self.is_known = False
+        self.parameters: dict[str, Tensor] = {}
+        self.modules: list[nn.Module] = []
+        self._loaded: dict[str, Any] | None = None
+
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        """A context for the first run: it finds the modules called and moves them, and leaves no other effect."""
+        with (
+            calling_modules(self._move) as modules,
+            kept_buffers(),
+            kept_random_state(self.device),
+            creating_on(self.device),
+        ):
+            yield
+        self.modules = modules
+        self.is_known = True
+        self._fill_others()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the parameters by name, and of all else that the modules hold: buffers and what is left out."""
+        return {
+            "parameters": {name: parameter.detach().clone() for name, parameter in self.parameters.items()},
+            "others": [tensor.detach().clone() for tensor in self._others()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state: at once, or, before the first run, as the parameters appear.
+
+        Raises:
+            ValueError: The state lacks a parameter, or has it in another shape.
+        """
+        for name, parameter in self.parameters.items():
+            _check_same(name, parameter, state["parameters"])
+        self._loaded = {"parameters": dict(state["parameters"]), "others": state["others"]}
+        for name, parameter in self.parameters.items():
+            self.fill(name, parameter)
+        if self.is_known:
+            self._fill_others()
+
+    def fill(self, name: str, parameter: Tensor) -> bool:
+        """Give a parameter its place on the device and its loaded value; tell whether that changed it."""
+        self.parameters[name] = parameter
+        moves = self.move and parameter.device != self.device
+        if moves:
+            parameter.data = parameter.data.to(self.device)
+        if self._loaded is None:
+            return moves
+        _check_same(name, parameter, self._loaded["parameters"])
+        with torch.no_grad():
+            parameter.copy_(self._loaded["parameters"][name])
+        return True
+
+    def _move(self, module: nn.Module) -> None:
+        if self.move:
+            module.to(self.device)
+
+    def _others(self) -> list[Tensor]:
+        """The modules' buffers, and their parameters that are not trained."""
+        trained = {id(parameter) for parameter in self.parameters.values()}
+        tensors = [
+            tensor
+            for module in self.modules
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        ]
+        return [tensor for tensor in tensors if id(tensor) not in trained]
+
+    def _fill_others(self) -> None:
+        if self._loaded is None:
+            return
+        others = self._others()
+        shapes = [tuple(tensor.shape) for tensor in others]
+        loaded = [tuple(tensor.shape) for tensor in self._loaded["others"]]
+        if shapes != loaded:
+            raise ValueError(
+                f"the state holds buffers of shapes {loaded}, but the modules have {shapes}. "
+                "Load it into the model and discriminator that it was saved from."
+            )
+        with torch.no_grad():
+            for tensor, value in zip(others, self._loaded["others"], strict=True):
+                tensor.copy_(value)
+        self._loaded = None
+
+
+def _check_same(name: str, parameter: Tensor, loaded: dict[str, Tensor]) -> None:
+    if name not in loaded:
+        raise ValueError(
+            f"the state has no parameter {name!r}; it has {', '.join(map(repr, loaded)) or 'none'}. "
+            "Load it into the model and discriminator that it was saved from."
+        )
+    if loaded[name].shape != parameter.shape:
+        raise ValueError(
+            f"the state's parameter {name!r} has shape {tuple(loaded[name].shape)}, "
+            f"but the one to load it into has {tuple(parameter.shape)}. Build the same networks."
+        )

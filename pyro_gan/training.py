@@ -1,0 +1,120 @@
+"""The only loop. It knows no algorithm: it takes steps, reads what they left, and tells the callbacks."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_gan.callbacks import Callback
+from pyro_gan.data import Batch
+
+if TYPE_CHECKING:
+    from pyro_gan.inference.base import AdversarialInference
+
+SECONDS_BETWEEN_READS = 0.1
+
+
+class StepRecord(NamedTuple):
+    """What a step leaves on the device: detached 0-dimensional tensors, or `None` for a player that did not move."""
+
+    generator_loss: Tensor | None
+    discriminator_loss: Tensor | None
+    real_probability: Tensor | None
+    fake_probability: Tensor | None
+
+
+class Recorder:
+    """Moves step records from the device into a history, many at once, so that no step waits for the device.
+
+    Args:
+        history: A list of numbers by name: the step, and the fields of :class:`StepRecord`.
+    """
+
+    def __init__(self, history: dict[str, list[float]]) -> None:
+        self.history = history
+        self.unread: list[StepRecord] = []
+        self.last_read = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether it is time to read."""
+        return time.monotonic() - self.last_read >= SECONDS_BETWEEN_READS
+
+    def read(self, last_step: int) -> None:
+        """Read what has been left up to a step.
+
+        Raises:
+            ValueError: A loss is NaN or infinite.
+        """
+        records = torch.stack([_stacked(record) for record in self.unread]).tolist() if self.unread else []
+        first_step = last_step - len(records) + 1
+        self.unread.clear()
+        self.last_read = time.monotonic()
+        for step, values in enumerate(records, first_step):
+            self.history["step"].append(step)
+            for name, value in zip(StepRecord._fields, values, strict=True):
+                self.history[name].append(value)
+            _check_finite(step, *values[:2])
+
+
+def _stacked(record: StepRecord) -> Tensor:
+    return torch.stack([value for value in record if value is not None])
+
+
+def _check_finite(step: int, generator_loss: float, discriminator_loss: float) -> None:
+    for player, loss in ("discriminator", discriminator_loss), ("generator", generator_loss):
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the {player}'s loss is {loss} at step {step}. Check the data for NaN or infinity, "
+                "or lower the learning rates (optim, optim_d)."
+            )
+
+
+def train(
+    inference: "AdversarialInference", batches: Iterator[Batch], num_steps: int, callbacks: Sequence[Callback]
+) -> None:
+    """Take `num_steps` steps of inference on a stream of minibatches.
+
+    Raises:
+        ValueError: A loss is NaN or infinite, or the stream runs out; the message names the step.
+    """
+    recorder = Recorder(inference.history)
+    started: list[Callback] = []
+    try:
+        for callback in callbacks:
+            callback.on_start(inference, num_steps)
+            started.append(callback)
+        for _ in range(num_steps):
+            recorder.unread.append(_take_step(inference, batches))
+            stops = [callback.on_step(inference) for callback in callbacks]
+            if recorder.is_due():
+                _read(recorder, inference, callbacks)
+            if any(stops):
+                break
+    except KeyboardInterrupt:
+        recorder.read(inference.num_steps_taken)
+        raise
+    else:
+        _read(recorder, inference, callbacks)
+    finally:
+        for callback in started:
+            callback.on_end(inference)
+
+
+def _take_step(inference: "AdversarialInference", batches: Iterator[Batch]) -> StepRecord:
+    try:
+        return inference.take_step(batches)
+    except StopIteration:
+        raise ValueError(
+            f"the data ran out at step {inference.num_steps_taken + 1}: an iterator can be read only once. Pass "
+            "something that can be read again, such as a list or a DataLoader, or an endless generator."
+        ) from None
+
+
+def _read(recorder: Recorder, inference: "AdversarialInference", callbacks: Sequence[Callback]) -> None:
+    if recorder.unread:
+        recorder.read(inference.num_steps_taken)
+        for callback in callbacks:
+            callback.on_read(inference)
