@@ -30,17 +30,13 @@ def resolve_device(device: str | torch.device | None, discriminator: object) -> 
         chosen = torch.device(device)
     except RuntimeError:
         raise ValueError(f"device={device!r} names no device; use 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
-    unavailable = {
-        "cuda": not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count(),
-        "mps": not torch.backends.mps.is_available(),
-    }
-    if unavailable.get(chosen.type, False):
-        count = torch.cuda.device_count() if chosen.type == "cuda" else 0
+    try:
+        return torch.empty(0, device=chosen).device  # 'cuda' becomes 'cuda:0', as tensors name it
+    except Exception as error:  # each backend has errors of its own for not being there
         raise ValueError(
-            f"device={str(device)!r} is not available here: torch sees {count} {chosen.type} device(s). "
+            f"device={str(device)!r} is not available here. "
             "Use device='cpu', or a torch build and a machine that have it."
-        )
-    return torch.empty(0, device=chosen).device  # 'cuda' becomes 'cuda:0', as tensors name it
+        ) from error
 
 
 def creating_on(device: torch.device) -> AbstractContextManager[Any]:

@@ -7,7 +7,6 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_gan.devices import creating_on
 from pyro_gan.player import Player
 
 
@@ -65,7 +64,7 @@ class Discriminator(Player):
         """
         if not self.is_known:
             self._first_look(values)
-        with creating_on(self.device):
+        with self.creating:
             return self._judge(values)
 
     def meet(self, parameters: list[Tensor]) -> dict[str, Tensor]:

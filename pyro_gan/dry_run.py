@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from pyro.util import get_rng_state, set_rng_state
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from pyro_gan.devices import calling_modules
 
@@ -14,9 +15,14 @@ from pyro_gan.devices import calling_modules
 def kept_buffers() -> Iterator[None]:
     """A context after which the buffers of the modules called in it (batch statistics) are what they were before."""
     saved: list[tuple[nn.Module, str, Tensor]] = []
+    lazy: list[nn.Module] = []
 
     def save(module: nn.Module) -> None:
-        saved.extend((module, name, buffer.clone()) for name, buffer in module.named_buffers(recurse=False))
+        buffers = dict(module.named_buffers(recurse=False))
+        if any(is_lazy(buffer) for buffer in buffers.values()):
+            lazy.append(module)
+        else:
+            saved.extend((module, name, buffer.clone()) for name, buffer in buffers.items())
 
     try:
         with calling_modules(save):
@@ -25,6 +31,8 @@ def kept_buffers() -> Iterator[None]:
         with torch.no_grad():
             for module, name, value in saved:
                 module.get_buffer(name).copy_(value)
+            for module in lazy:  # batch statistics that had no shape before this run start from their beginning
+                module.reset_running_stats()  # type: ignore[operator]
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from pyro.poutine.messenger import Messenger, unwrap
 from torch import Tensor, nn
 
 from pyro_gan.data import Batch, number_of_rows
-from pyro_gan.devices import creating_on
 from pyro_gan.player import Player
 
 
@@ -37,15 +36,22 @@ class Draw(Messenger):
     Args:
         sites: The compared sites; `None` takes every candidate.
         meet: Called with each parameter's name and unconstrained leaf; it may return a new constrained value.
+        keeps_others: Whether the other sites are described in `others`.
     """
 
-    def __init__(self, sites: Sequence[str] | None, meet: Callable[[str, Tensor], Tensor | None]) -> None:
+    def __init__(
+        self,
+        sites: Sequence[str] | None,
+        meet: Callable[[str, Tensor], Tensor | None],
+        keeps_others: bool = False,
+    ) -> None:
         super().__init__()
         self.sites = sites
         self.meet = meet
         self.values: dict[str, Tensor] = {}
         self.observed: dict[str, Tensor] = {}
         self.parameters: dict[str, Tensor] = {}
+        self.keeps_others = keeps_others
         self.others: dict[str, str] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -58,7 +64,7 @@ class Draw(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if self._is_compared(msg) or msg["name"] in self.observed:
             self.values[msg["name"]] = msg["value"]
-        elif self.sites is None and _is_random_variable(msg):
+        elif self.keeps_others and _is_random_variable(msg):
             self.others[msg["name"]] = _describe(msg)
 
     def _pyro_post_param(self, msg: Any) -> None:
@@ -146,11 +152,11 @@ class ImplicitModel(Player):
         if not self.is_known:
             with self.look(), torch.no_grad():
                 self.sites = _compared_sites(self._run(arguments))
-        with creating_on(self.device):
+        with self.creating:
             return self._run(arguments)
 
     def _run(self, arguments: Arguments) -> Draw:
-        with Draw(self.sites, self._meet) as draw:
+        with Draw(self.sites, self._meet, keeps_others=not self.is_known) as draw:
             self.function(*arguments.args, **arguments.kwargs)
         return draw
 
@@ -314,9 +320,8 @@ def _compared_sites(draw: Draw) -> tuple[str, ...]:
     if draw.sites is not None:
         missing = [name for name in draw.sites if name not in found]
         if missing:
-            raise ValueError(
-                f"site={missing[0]!r} is not a site of the model. Name a sample or deterministic site of it."
-            )
+            there = ", ".join(map(repr, draw.others)) or "none"
+            raise ValueError(f"site={missing[0]!r} is not a site of the model; it has {there}. Name one of them.")
         return tuple(draw.sites)
     if len(found) == 1:
         return found

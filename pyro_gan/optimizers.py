@@ -1,5 +1,6 @@
 """One player's optimizer: one torch optimizer over all of its parameters, its schedule and its gradient clipping."""
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -42,10 +43,11 @@ class PlayerOptimizer:
     """
 
     def __init__(self, choice: OptimizerChoice, argument: str, clip_norm: float | None = None) -> None:
-        if isinstance(choice, Optimizer) or not (choice is None or callable(choice)):
+        uncalled = not isinstance(choice, PyroOptim) and str(getattr(choice, "__module__", "")).startswith("pyro.optim")
+        if isinstance(choice, Optimizer) or uncalled or not (choice is None or callable(choice)):
             raise TypeError(
                 f"{argument} must be a pyro.optim.PyroOptim or a callable from parameters to a torch optimizer, "
-                f"but is {choice!r}. Pass for example "
+                f"but is {choice!r}. Pass for example {argument}=pyro.optim.Adam({{'lr': 1e-3}}) or "
                 f"{argument}=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)."
             )
         if clip_norm is not None and not (
@@ -59,7 +61,7 @@ class PlayerOptimizer:
         self.optimizer: Optimizer | None = None
         self.schedule: LRScheduler | None = None
         self.parameters: dict[str, Tensor] = {}
-        self.pending: dict[str, Any] | None = None
+        self._loaded: dict[str, Any] | None = None
         self._known: set[Tensor] = set()
 
     def knows(self, parameters: Iterable[Tensor]) -> bool:
@@ -73,18 +75,19 @@ class PlayerOptimizer:
             TypeError: The user's callable returns neither a torch optimizer nor a schedule.
         """
         new = {name: parameter for name, parameter in parameters.items() if parameter not in self._known}
+        if not new:
+            return
         if self.optimizer is None:
-            self._build(new)
+            self.optimizer, self.schedule = self._make(new)
         else:
             self._add(new)
         self.parameters.update(new)
         self._known.update(new.values())
+        self._fill()
 
     def update(self, loss: Tensor, parameters: list[Tensor]) -> None:
         """One descent step on `loss`, a 0-dimensional tensor, in the given parameters and no others."""
-        optimizer = self.optimizer
-        if optimizer is None:
-            raise RuntimeError("meet the parameters before the first update")
+        optimizer = self._made()
         for parameter in self._known:
             parameter.grad = None
         loss.backward(inputs=parameters)
@@ -96,62 +99,97 @@ class PlayerOptimizer:
         if self.schedule is not None:
             self.schedule.step()
 
-    def state_dict(self) -> dict[str, Any] | None:
-        """The optimizer's and the schedule's state; `None` before the first update."""
-        if self.optimizer is None:
-            return self.pending
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of the optimizer's and the schedule's state by parameter name, once parameters have been met."""
+        optimizer = self._made()
+        names = {parameter: name for name, parameter in self.parameters.items()}
+        groups = [
+            {
+                "names": [names[parameter] for parameter in group["params"]],
+                "options": {key: value for key, value in group.items() if key != "params"},
+            }
+            for group in optimizer.param_groups
+        ]
+        state = {names[parameter]: values for parameter, values in optimizer.state.items()}
         schedule = None if self.schedule is None else self.schedule.state_dict()
-        return {"optimizer": self.optimizer.state_dict(), "schedule": schedule}
+        return copy.deepcopy({"groups": groups, "state": state, "schedule": schedule})
 
-    def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """Take over a state: at once, or as soon as the parameters are known."""
-        if self.optimizer is None or state is None:
-            self.pending = state
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state: at once where the parameters are known, else as they are met."""
+        self._loaded = copy.deepcopy(state)
+        if self.optimizer is not None:
+            self._fill()
+
+    def _made(self) -> Optimizer:
+        if self.optimizer is None:
+            raise RuntimeError("parameters must be met before the first update")
+        return self.optimizer
+
+    def _fill(self) -> None:
+        """Give the parameters that are known their loaded state; what is left waits for those to come."""
+        if self._loaded is None:
             return
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule is not None and state["schedule"] is not None:
-            self.schedule.load_state_dict(state["schedule"])
+        optimizer, current = self._made(), self.state_dict()
+        for group in current["groups"]:
+            same = [other for other in self._loaded["groups"] if set(other["names"]) & set(group["names"])]
+            group["options"] = same[0]["options"] if same else group["options"]
+        for name in self.parameters:
+            if name in self._loaded["state"]:
+                current["state"][name] = self._loaded["state"].pop(name)
+        index = {name: number for number, name in enumerate(self.parameters)}
+        optimizer.load_state_dict(  # torch's own, which puts every value on its device and into its precision
+            {
+                "state": {index[name]: values for name, values in current["state"].items()},
+                "param_groups": [
+                    {**group["options"], "params": [index[name] for name in group["names"]]}
+                    for group in current["groups"]
+                ],
+            }
+        )
+        schedule = self._loaded.pop("schedule", None)
+        if self.schedule is not None and schedule is not None:
+            self.schedule.load_state_dict(schedule)
 
-    def _build(self, parameters: dict[str, Tensor]) -> None:
+    def _make(self, parameters: dict[str, Tensor]) -> tuple[Optimizer, LRScheduler | None]:
+        """The optimizer, and the schedule if there is one, that the user's choice gives these parameters."""
         if isinstance(self.choice, PyroOptim):
             made: Any = _from_pyro(self.choice, parameters)
         else:
             made = (self.choice or default_optimizer)(list(parameters.values()))
-        if isinstance(made, ReduceLROnPlateau):
-            raise TypeError(
-                f"{self.argument} makes a ReduceLROnPlateau, which waits for a falling loss, but adversarial losses "
-                "do not tell progress. Use a schedule of the step count, such as CosineAnnealingLR."
-            )
-        self.schedule = made if isinstance(made, LRScheduler) else None
+        schedule = made if isinstance(made, LRScheduler) else None
         optimizer = made.optimizer if isinstance(made, LRScheduler) else made
+        if isinstance(made, ReduceLROnPlateau) or isinstance(optimizer, torch.optim.LBFGS):
+            raise TypeError(
+                f"{self.argument} makes a {type(made).__name__}, which waits for a falling loss, but adversarial "
+                "losses do not fall. Use a schedule of the step count, or an optimizer that needs gradients alone."
+            )
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"{self.argument} must make a torch.optim.Optimizer or a schedule over one from the parameters, "
                 f"but made {made!r} ({type(made).__name__})."
             )
-        self.optimizer = optimizer
-        if self.pending is not None:
-            self.load_state_dict(self.pending)
-            self.pending = None
+        return optimizer, schedule
 
     def _add(self, parameters: dict[str, Tensor]) -> None:
-        if self.optimizer is None or not parameters:
-            return
-        if isinstance(self.choice, PyroOptim) and callable(self.choice.pt_optim_args):
-            for name, parameter in parameters.items():
-                self.optimizer.add_param_group({"params": [parameter], **_pyro_arguments(self.choice, name)})
+        """Train parameters that appear late, with those that have the same options where there are any."""
+        optimizer, (made, _) = self._made(), self._make(parameters)
+        for new in made.param_groups:
+            alike = [group for group in optimizer.param_groups if _options(group) == _options(new)]
+            if alike:
+                alike[0]["params"].extend(new["params"])
+                continue
+            optimizer.add_param_group(new)
             if self.schedule is not None:
-                new_groups = self.optimizer.param_groups[len(self.schedule.base_lrs) :]
-                self.schedule.base_lrs.extend(group["lr"] for group in new_groups)
-        else:  # a group of its own would have no place in a schedule made before
-            self.optimizer.param_groups[0]["params"].extend(parameters.values())
+                self.schedule.base_lrs.append(new["lr"])
+        optimizer.state.update(made.state)
 
     def _clip(self) -> None:
         if self.clip_norm is not None:
             clip_grad_norm_(self.parameters.values(), self.clip_norm)
         if isinstance(self.choice, PyroOptim) and self.choice.pt_clip_args:
             for name, parameter in self.parameters.items():
-                _pyro_clip(parameter, **_pyro_clip_arguments(self.choice, name))
+                if parameter.grad is not None:
+                    _pyro_clip(parameter, **_pyro_clip_arguments(self.choice, name))
 
 
 def _from_pyro(choice: PyroOptim, parameters: dict[str, Tensor]) -> Any:
@@ -159,20 +197,28 @@ def _from_pyro(choice: PyroOptim, parameters: dict[str, Tensor]) -> Any:
 
     Called as Pyro calls it, a `PyroOptim` runs an optimizer per parameter, which costs more than the step itself.
     """
-    groups: list[dict[str, Any]] = []
+    groups: list[tuple[dict[str, Any], list[Tensor]]] = []
     for name, parameter in parameters.items():
         arguments = _pyro_arguments(choice, name)
-        same = [group for group in groups if {k: v for k, v in group.items() if k != "params"} == arguments]
-        if same:
-            same[0]["params"].append(parameter)
+        alike = [members for other, members in groups if other == arguments]
+        if alike:
+            alike[0].append(parameter)
         else:
-            groups.append({"params": [parameter], **arguments})
-    defaults = {key: value for key, value in groups[0].items() if key != "params"}
+            groups.append((arguments, [parameter]))
     constructor: Callable[..., Optimizer] = choice.pt_optim_constructor  # type: ignore[assignment]
-    optimizer = constructor(groups, **defaults)
+    optimizer, *others = (constructor(members, **arguments) for arguments, members in groups)
+    for other in others:  # each group keeps the defaults and the first state that the constructor gave it
+        optimizer.add_param_group(other.param_groups[0])
+        optimizer.state.update(other.state)
     if isinstance(choice, PyroLRScheduler):
         return choice.pt_scheduler_constructor(optimizer, **choice.kwargs)
     return optimizer
+
+
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    """What was chosen for a parameter group at first, before any schedule moved it."""
+    options = {key: value for key, value in group.items() if key not in ("params", "initial_lr")}
+    return {**options, "lr": group.get("initial_lr", group.get("lr"))}
 
 
 def _pyro_arguments(choice: PyroOptim, name: str) -> dict[str, Any]:

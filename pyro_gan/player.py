@@ -22,6 +22,7 @@ class Player:
     def __init__(self, device: torch.device, move: bool) -> None:
         self.device = device
         self.move = move
+        self.creating = creating_on(device)
         self.is_known = False
         self.parameters: dict[str, Tensor] = {}
         self.modules: list[nn.Module] = []
@@ -34,7 +35,7 @@ class Player:
             calling_modules(self._move) as modules,
             kept_buffers(),
             kept_random_state(self.device),
-            creating_on(self.device),
+            self.creating,
         ):
             yield
         self.modules = modules

@@ -111,6 +111,9 @@ class AdversarialInference(ABC):
         """
         num_steps = positive_integer("num_steps", num_steps)
         callbacks = [*progress_callbacks(progress, print_every), *callbacks]
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"callbacks must be pyro_gan.callbacks.Callback objects, but one is {callback!r}.")
         batches = minibatches(data, batch_size, self.device, transform)
         train(self, batches, num_steps, callbacks)
         return self

@@ -1,0 +1,110 @@
+import pyro
+import pytest
+import torch
+from models import location_model, network_model, networks, scalar_discriminator
+
+from pyro_gan import GANInference
+
+DATA = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+
+
+def adam(parameters):
+    return torch.optim.lr_scheduler.ExponentialLR(torch.optim.Adam(parameters, lr=0.01), 0.9)
+
+
+def make(seed=0):
+    """A new inference over networks of its own, with nothing left of earlier ones."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(seed)
+    generator, discriminator = networks(batch_norm=True)
+    return GANInference(network_model(generator, 2), discriminator, adam, pyro.optim.Adam({"lr": 0.01}))
+
+
+def steps(inference, seed=5):
+    pyro.set_rng_seed(seed)
+    inference.run(DATA, num_steps=5, batch_size=16, progress=False)
+    return inference.sample(4)
+
+
+@pytest.mark.parametrize("taken", [0, 3])
+def test_training_goes_on_from_a_saved_state_bit_for_bit(tmp_path, taken):
+    first = make().run(DATA, num_steps=10, batch_size=16, progress=False)
+    first.save(tmp_path / "state.pt")
+    expected, history = steps(first), first.history
+
+    second = make(seed=1)  # other initial values
+    if taken:
+        second.run(DATA, num_steps=taken, batch_size=16, progress=False)
+    second.load(tmp_path / "state.pt")
+    assert second.num_steps_taken == 10
+    assert torch.equal(steps(second), expected)
+    assert second.history == history
+
+
+def test_a_loaded_inference_samples_and_judges_before_any_step(tmp_path):
+    first = make().run(DATA, num_steps=10, batch_size=16, progress=False)
+    first.save(tmp_path / "state.pt")
+    pyro.set_rng_seed(2)
+    samples, ratios = first.sample(5), first.log_ratio(DATA)
+    second = make(seed=1).load(tmp_path / "state.pt")
+    pyro.set_rng_seed(2)
+    assert torch.equal(second.sample(5), samples)
+    assert torch.equal(second.log_ratio(DATA), ratios)
+
+
+def test_a_state_is_a_copy_that_later_steps_do_not_change():
+    inference = make().run(DATA, num_steps=3, batch_size=16, progress=False)
+    state = inference.state_dict()
+    expected = steps(inference)
+    inference.load_state_dict(state)
+    assert torch.equal(steps(inference), expected)
+
+
+def test_constrained_parameters_and_functions_over_networks_are_restored():
+    def run():
+        pyro.clear_param_store()
+        return GANInference(location_model, scalar_discriminator(4))
+
+    data = DATA[:, 0]
+    first = run().run(data, num_steps=5, progress=False)
+    state, loc, ratio = first.state_dict(), pyro.param("loc").item(), first.log_ratio(data)
+    second = run()
+    second.load_state_dict(state)
+    assert torch.equal(second.log_ratio(data), ratio)
+    second.sample(1)
+    assert pyro.param("loc").item() == loc
+
+
+def test_there_is_no_state_before_the_first_step():
+    with pytest.raises(ValueError, match=r"no state before the first step. Call run or step first"):
+        make().state_dict()
+
+
+@pytest.mark.parametrize("state", [None, {}, {"model": {}}])
+def test_what_is_no_state_is_refused(state):
+    with pytest.raises(ValueError, match="expected a state that state_dict"):
+        make().load_state_dict(state)
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state["model"]["parameters"].pop("generator$$$0.weight"), "has no parameter 'generator"),
+        (
+            lambda state: state["discriminator"]["parameters"].update({"0.weight": torch.zeros(1, 1)}),
+            r"parameter '0.weight' has shape \(1, 1\), but the one to load it into has \(8, 3\)",
+        ),
+        (lambda state: state["model"]["others"].pop(), "the state holds buffers of shapes"),
+    ],
+    ids=["name", "shape", "buffers"],
+)
+def test_the_state_of_another_network_is_refused(change, message, taken):
+    state = make().run(DATA, num_steps=1, progress=False).state_dict()
+    change(state)
+    other = make()
+    if taken:
+        other.run(DATA, num_steps=taken, progress=False)
+    with pytest.raises(ValueError, match=message):
+        other.load_state_dict(state)
+        other.step(DATA)
