@@ -11,16 +11,13 @@ import math
 from functools import partial
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import nn
 
 from pyro_gan import GANInference
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
 
 DATA_MEAN, DATA_DEVIATION = 4.0, 0.5
 

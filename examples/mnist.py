@@ -1,7 +1,7 @@
 """The classic GAN tutorial: handwritten digits from uniform noise through one hidden layer.
 
-M = 128 images a step, noise of d = 100 dimensions, one hidden layer of 128 in each network, binarized pixels, two Adams,
-15,000 steps. A figure of 16 samples is saved every 1,000 steps.
+M = 128 images a step, noise of d = 100 dimensions, one hidden layer of 128 in each network, binarized pixels, two
+Adams, 15,000 steps. A figure of 16 samples is saved every 1,000 steps.
 
     python examples/mnist.py --data mnist --out output/mnist
 
@@ -13,7 +13,7 @@ References:
 import argparse
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
@@ -23,9 +23,6 @@ from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback
 from pyro_gan.datasets import load_digits, load_mnist
 from pyro_gan.plots import plot_history, plot_images
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
 
 BATCH_SIZE, NOISE_SIZE, HIDDEN_SIZE = 128, 100, 128
 

@@ -77,6 +77,12 @@ def train(
 ) -> None:
     """Take `num_steps` steps of inference on a stream of minibatches.
 
+    Args:
+        inference: Takes the steps and keeps the history.
+        batches: The stream.
+        num_steps: The number of steps.
+        callbacks: Told of every step, and of every reading of the history.
+
     Raises:
         ValueError: A loss is NaN or infinite, or the stream runs out; the message names the step.
     """

@@ -1,0 +1,49 @@
+"""Every example runs, small, and leaves its pictures; a script without a run here fails a test."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+RUNS = {
+    "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
+    "gaussian_1d.py": (["--num-steps", "20"], ["gaussian_1d.png"]),
+    "mnist.py": (["--num-steps", "30", "--device", "cpu"], ["000002.png", "000030.png", "history.png"]),
+    "svi_comparison.py": (["--num-steps", "5"], ["svi_comparison.png"]),
+}
+
+
+def test_every_script_has_a_run():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(RUNS)
+
+
+@pytest.mark.parametrize("script", RUNS)
+def test_script_runs_and_draws(script, tmp_path):
+    arguments, pictures = RUNS[script]
+    command = [sys.executable, "-W", "error", EXAMPLES / script, *arguments, "--out", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    for picture in pictures:
+        pixels = plt.imread(tmp_path / picture)
+        assert min(pixels.shape[:2]) > 100 and pixels[..., :3].std() > 0.05
+
+
+@pytest.mark.parametrize("notebook", sorted((EXAMPLES / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)
+def test_notebook_runs_from_start_to_end(notebook, monkeypatch):
+    monkeypatch.setitem(os.environ, "PYRO_GAN_NUM_STEPS", "20")
+    content = nbformat.read(notebook, as_version=4)
+    outputs = NotebookClient(content, timeout=300).execute().cells
+    pictures = [data for cell in outputs for output in cell.get("outputs", []) for data in output.get("data", {})]
+    assert pictures.count("image/png") >= 2
+
+
+def test_the_notebook_is_saved_with_its_pictures():
+    cells = nbformat.read(EXAMPLES / "notebooks" / "gan.ipynb", as_version=4).cells
+    assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+    assert not any(output.output_type == "error" for cell in cells for output in cell.get("outputs", []))

@@ -1,0 +1,91 @@
+"""The package imports in one direction, quickly, and documents what it makes public."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyro_gan
+
+PACKAGE = Path(pyro_gan.__file__).parent
+ORDER = [
+    *("checks", "losses", "devices", "dry_run", "data", "player", "discriminator", "implicit", "samples", "optimizers"),
+    *("callbacks", "training", "inference.base", "inference.gan", "inference", ""),
+]
+ALONE = ["criticism.parzen", "criticism", "plots", "datasets"]
+MODULES = [module.name for module in pkgutil.walk_packages([str(PACKAGE)], "pyro_gan.")]
+
+
+def imported(module):
+    """The pyro_gan modules that a module imports when it runs; what only type checkers see is left out."""
+    path = PACKAGE.joinpath(*module.split(".")) if module else PACKAGE
+    tree = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
+    typing_only = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    return {
+        node.module.removeprefix("pyro_gan").removeprefix(".")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and id(node) not in typing_only and node.module.startswith("pyro_gan")
+    }
+
+
+def test_every_module_has_its_place():
+    assert {name.removeprefix("pyro_gan.") for name in MODULES} | {""} == {*ORDER, *ALONE}
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_imports_go_in_one_direction(module):
+    assert imported(module) <= set(ORDER[: ORDER.index(module)])
+
+
+@pytest.mark.parametrize("module", ALONE)
+def test_what_takes_arrays_knows_no_inference(module):
+    assert imported(module) <= {name for name in ALONE if name.startswith("criticism")} | {"checks"}
+
+
+def run_python(code):
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return result.stdout.split()
+
+
+def test_heavy_libraries_load_only_when_used():
+    loaded = run_python("import pyro_gan, sys; print(*sys.modules)")
+    assert not {"arviz", "matplotlib", "sklearn", "scipy", "pandas", "pooch"} & set(loaded)
+
+
+def test_importing_adds_few_modules_to_pyros():
+    # A tenth of the time is the limit; modules are what costs it, and unlike seconds they can be counted.
+    added, with_pyro = run_python(
+        "import pyro, sys; before = set(sys.modules); import pyro_gan;"
+        "print(len([m for m in set(sys.modules) - before if not m.startswith('pyro_gan')]), len(before))"
+    )
+    assert int(added) < 0.02 * int(with_pyro)
+
+
+def public_objects():
+    for name in ["pyro_gan", *MODULES]:
+        module = importlib.import_module(name)
+        for member, value in vars(module).items():
+            if not member.startswith("_") and getattr(value, "__module__", None) == name and callable(value):
+                yield f"{name}.{member}", value
+
+
+@pytest.mark.parametrize("value", [pytest.param(value, id=name) for name, value in public_objects()])
+def test_every_public_name_has_a_docstring_of_what_it_does(value):
+    text = inspect.getdoc(value)
+    assert text and text.splitlines()[0].endswith((".", ":"))
+    parameters = [] if inspect.isclass(value) else list(inspect.signature(value).parameters)
+    for method, function in vars(value).items() if inspect.isclass(value) else ():
+        if inspect.isfunction(function) and not method.startswith("_"):
+            assert inspect.getdoc(getattr(value, method)), method
+    if len(parameters) > 2:
+        assert "Args:" in text
