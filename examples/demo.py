@@ -99,7 +99,7 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-steps", type=int, default=12_000)
+    parser.add_argument("--num-steps", type=int, default=8_000)
     parser.add_argument("--out", type=Path, default=Path("output/demo"))
     parser.add_argument("--seed", type=int, default=0)
     return parser

@@ -6,6 +6,7 @@ replacement. Everything else that gives minibatches, from a `DataLoader` to a ge
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def minibatches(
     if type(data) is TensorDataset:  # a subclass may have its own way to get a row
         data = data.tensors
     if _is_array(data) or isinstance(data, tuple | Mapping):
-        stream = _gathered(_arrays(data, device), batch_size)
+        stream = _gathered(_arrays(data, device), batch_size, copies=transform is not None)
     elif isinstance(data, Dataset):
         stream = _read(_loader(data, batch_size), device)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
@@ -137,12 +138,12 @@ def _check_lengths(batch: Batch, source: str) -> None:
         )
 
 
-def _gathered(arrays: Batch, batch_size: int) -> Iterator[Batch]:
-    """Minibatches of rows gathered on the device, each row once an epoch."""
-    if batch_size >= number_of_rows(arrays):
-        while True:
-            yield arrays
-    for index in _indices(number_of_rows(arrays), batch_size, next(iter(_tensors(arrays))).device):
+def _gathered(arrays: Batch, batch_size: int, copies: bool) -> Iterator[Batch]:
+    """Minibatches of rows gathered on the device, each row once an epoch; all rows at once are gathered for a copy."""
+    num_rows = number_of_rows(arrays)
+    if batch_size >= num_rows and not copies:
+        yield from repeat(arrays)
+    for index in _indices(num_rows, min(batch_size, num_rows), next(iter(_tensors(arrays))).device):
         if isinstance(arrays, dict):
             yield {name: _gather(array, index) for name, array in arrays.items()}
         else:

@@ -58,22 +58,22 @@ class Player:
         for name, parameter in self.parameters.items():
             _check_same(name, parameter, state["parameters"])
         self._loaded = {"parameters": dict(state["parameters"]), "others": state["others"]}
-        for name, parameter in self.parameters.items():
+        for name, parameter in list(self.parameters.items()):
             self.fill(name, parameter)
         if self.is_known:
             self._fill_others()
 
     def fill(self, name: str, parameter: Tensor) -> bool:
-        """Give a parameter its place on the device and its loaded value; tell whether that changed it."""
+        """Give a parameter its place on the device and its loaded value, if any; tell whether that changed it."""
         self.parameters[name] = parameter
         moves = self.move and parameter.device != self.device
         if moves:
             parameter.data = parameter.data.to(self.device)
-        if self._loaded is None:
+        if self._loaded is None or (self.is_known and name not in self._loaded["parameters"]):
             return moves
         _check_same(name, parameter, self._loaded["parameters"])
         with torch.no_grad():
-            parameter.copy_(self._loaded["parameters"][name])
+            parameter.copy_(self._loaded["parameters"].pop(name))
         return True
 
     def _move(self, module: nn.Module) -> None:
@@ -91,20 +91,19 @@ class Player:
         return [tensor for tensor in tensors if id(tensor) not in trained]
 
     def _fill_others(self) -> None:
+        """Give the modules' other tensors their loaded values; those of parameters still to come wait."""
         if self._loaded is None:
             return
-        others = self._others()
-        shapes = [tuple(tensor.shape) for tensor in others]
-        loaded = [tuple(tensor.shape) for tensor in self._loaded["others"]]
-        if shapes != loaded:
+        others, loaded = self._others(), self._loaded.pop("others", [])
+        shapes, loaded_shapes = ([tuple(tensor.shape) for tensor in tensors] for tensors in (others, loaded))
+        if shapes != loaded_shapes:
             raise ValueError(
-                f"the state holds buffers of shapes {loaded}, but the modules have {shapes}. "
+                f"the state holds buffers of shapes {loaded_shapes}, but the modules have {shapes}. "
                 "Load it into the model and discriminator that it was saved from."
             )
         with torch.no_grad():
-            for tensor, value in zip(others, self._loaded["others"], strict=True):
+            for tensor, value in zip(others, loaded, strict=True):
                 tensor.copy_(value)
-        self._loaded = None
 
 
 def _check_same(name: str, parameter: Tensor, loaded: dict[str, Tensor]) -> None:

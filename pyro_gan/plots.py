@@ -39,7 +39,9 @@ def plot_images(
     lines = math.ceil(len(images) / columns)
     tiles = torch.zeros(lines * columns, shape[0] + 1, shape[1] + 1)  # a pixel of paper between neighbours
     tiles[: len(images), :-1, :-1] = images.reshape(len(images), *shape)
-    picture = tiles.reshape(lines, columns, *tiles.shape[1:]).permute(0, 2, 1, 3).flatten(2).flatten(0, 1)[:-1, :-1].numpy()
+    picture = (
+        tiles.reshape(lines, columns, *tiles.shape[1:]).permute(0, 2, 1, 3).flatten(2).flatten(0, 1)[:-1, :-1].numpy()
+    )
     ax = _axes(ax)
     ax.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()

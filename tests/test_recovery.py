@@ -1,6 +1,7 @@
 import math
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from models import falling_adam, location_model, location_scale_model, scalar_discriminator
@@ -13,9 +14,9 @@ from pyro_gan.losses import Minimax, NonSaturating
 
 def fit(model, data, seed, num_steps, **kwargs):
     pyro.set_rng_seed(seed)
-    adam = falling_adam(num_steps)
-    inference = GANInference(model, scalar_discriminator(), adam, adam, **kwargs)
-    return inference.run(data, num_steps=num_steps, batch_size=128, progress=False)
+    adam, adam_d = falling_adam(num_steps, rate=0.005, beta=0.0), falling_adam(num_steps, rate=0.01, beta=0.0)
+    inference = GANInference(model, scalar_discriminator(64), adam, adam_d, **kwargs)
+    return inference.run(data, num_steps=num_steps, batch_size=256, progress=False)
 
 
 def assert_location_recovered():
@@ -38,7 +39,7 @@ def test_location_is_recovered(seed):
     inference.evaluate_loss(gaussian_data())
     with pytest.raises(AssertionError):
         assert_location_recovered()
-    fit(location_model, gaussian_data(), seed, num_steps=2000)
+    fit(location_model, gaussian_data(), seed, num_steps=3000)
     assert_location_recovered()
 
 
@@ -48,7 +49,7 @@ def test_location_and_scale_are_recovered(seed):
     inference.evaluate_loss(gaussian_data())
     with pytest.raises(AssertionError):
         assert_scale_recovered()
-    fit(location_scale_model, gaussian_data(), seed, num_steps=4000)
+    fit(location_scale_model, gaussian_data(), seed, num_steps=3000)
     assert_scale_recovered()
 
 
@@ -68,7 +69,7 @@ def test_the_game_ends_at_one_half_and_minus_log_four(loss):
     with pytest.raises(AssertionError):
         assert_at_equilibrium(inference, data)
     pyro.clear_param_store()
-    inference = fit(location_scale_model, data, seed=0, num_steps=2000, loss=loss)
+    inference = fit(location_scale_model, data, seed=0, num_steps=3000, loss=loss)
     assert_at_equilibrium(inference, data)
 
 
@@ -78,10 +79,7 @@ def test_log_ratio_matches_the_closed_form_of_two_gaussians():
     def model(batch_size):
         loc = pyro.param("loc", torch.tensor(0.0))
         with pyro.plate("data", batch_size):
-            return pyro.deterministic("x", loc + pyro.sample("eps", Normal_()), event_dim=0)
-
-    def Normal_():
-        return pyro.distributions.Normal(0.0, 1.0)
+            return pyro.deterministic("x", loc + pyro.sample("eps", dist.Normal(0.0, 1.0)), event_dim=0)
 
     network = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 1))
     inference = GANInference(model, lambda x: network(x[:, None]), optim_d=falling_adam(1500))

@@ -108,3 +108,25 @@ def test_the_state_of_another_network_is_refused(change, message, taken):
     with pytest.raises(ValueError, match=message):
         other.load_state_dict(state)
         other.step(DATA)
+
+
+def test_a_parameter_that_appears_after_loading_takes_its_loaded_value():
+    late = {"on": True}
+
+    def model(batch_size):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        if late["on"]:
+            loc = loc + pyro.param("late", torch.tensor(0.0))
+        with pyro.plate("data", batch_size):
+            pyro.deterministic("x", loc + pyro.sample("eps", pyro.distributions.Normal(0.0, 1.0)), event_dim=0)
+
+    first = GANInference(model, scalar_discriminator(4)).run(DATA[:, 0], num_steps=3, progress=False)
+    state, value = first.state_dict(), pyro.param("late").item()
+    pyro.clear_param_store()
+    late["on"] = False
+    second = GANInference(model, scalar_discriminator(4))
+    second.load_state_dict(state)
+    second.sample(1)
+    late["on"] = True
+    second.sample(1)
+    assert value != 0 and pyro.param("late").item() == value

@@ -1,0 +1,70 @@
+"""The Python blocks of the documentation run: in order, in one namespace a page, with warnings as errors."""
+
+import gzip
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+DOCS = Path(__file__).parents[1] / "docs"
+FENCE = re.compile(r"^(```|:::)(?P<language>\S*).*\n(?P<source>(?:.*\n)*?)\1$", re.MULTILINE)
+PAGES = sorted(page.name for page in DOCS.glob("*.md") if "```python\n" in page.read_text())
+
+
+def run_page(name):
+    """Run a page's Python blocks and return their namespace."""
+    text = (DOCS / name).read_text()
+    namespace = {"__name__": name}
+    for block in FENCE.finditer(text):
+        if block["language"] == "python":
+            line = text.count("\n", 0, block.start("source"))  # so that a traceback points into the page
+            source = "\n" * line + block["source"].replace("num_steps=15_000", "num_steps=15")
+            exec(compile(source, str(DOCS / name), "exec"), namespace)
+    return namespace
+
+
+def write_mnist(folder):
+    """The four files of MNIST, with 200 training and 20 test images of noise."""
+    folder.mkdir()
+    for part, number in ("train", 200), ("t10k", 20):
+        for kind, shape in ("images-idx3", (number, 28, 28)), ("labels-idx1", (number,)):
+            header = bytes([0, 0, 8, len(shape)]) + b"".join(length.to_bytes(4, "big") for length in shape)
+            content = torch.randint(0, 10, shape, dtype=torch.uint8).numpy().tobytes()
+            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + content))
+
+
+@pytest.fixture(autouse=True)
+def place_to_run(tmp_path, monkeypatch):
+    """A folder of its own, MNIST without a download, and one thread: the networks are small."""
+    write_mnist(tmp_path / "mnist")
+    monkeypatch.setenv("PYRO_GAN_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", [page for page in PAGES if page != "tutorial.md"])
+def test_a_pages_python_blocks_run(name):
+    run_page(name)
+
+
+def test_the_tutorial_runs_and_finds_what_it_says():
+    page = run_page("tutorial.md")
+    assert page["estimate"] == pytest.approx({"a": 3.0, "b": 1.0, "g": 2.0, "k": 0.5}, abs=0.3)
+    assert page["line_estimate"] == pytest.approx({"offset": 1.0, "slope": 2.0, "spread": 0.3}, abs=0.15)
+    for value in page["value"], page["judge_value"]:
+        assert value.item() == pytest.approx(-1.386, abs=0.01)
+    assert {name: value.shape for name, value in page["draws"].items()} == {"z": (1, 1000), "x": (1, 1000)}
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_blocks_say_what_they_are(page):
+    text = page.read_text()
+    languages = [block["language"] for block in FENCE.finditer(text)]
+    assert len(re.findall(r"^(?:```|:::)", text, re.MULTILINE)) == 2 * len(languages)
+    assert all(language in ("python", "text", "shell") or language.startswith("{") for language in languages)
