@@ -1,0 +1,86 @@
+"""Training on every device that is there: the CPU always, CUDA and MPS where torch sees one."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from models import networks, scalar_discriminator
+from torch import nn
+
+from pyro_gan import GANInference
+
+DEVICES = ["cpu"]
+DEVICES += ["cuda"] if torch.cuda.is_available() else []
+DEVICES += ["mps"] if torch.backends.mps.is_available() else []
+BYTES = torch.randint(0, 256, (64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def make(device):
+    """Networks and a parameter made on the host, noise of plain numbers; and the devices the model drew on."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    generator, discriminator = networks(batch_norm=True)
+    drawn = set()
+
+    def model(batch_size):
+        pyro.module("generator", generator)
+        scale = pyro.param("scale", torch.tensor(1.0), constraint=dist.constraints.positive)
+        with pyro.plate("data", batch_size):
+            eps = pyro.sample("eps", dist.Uniform(-1.0, 1.0).expand([2]).to_event(1))
+            drawn.add(eps.device.type)
+            return pyro.deterministic("x", scale * generator(eps), event_dim=1)
+
+    return GANInference(model, discriminator, device=device), generator, discriminator, drawn
+
+
+def run(inference):
+    return inference.run(BYTES, num_steps=5, batch_size=16, transform=lambda x: x / 255, progress=False)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_modules_data_and_noise_go_to_the_device(device):
+    inference, generator, discriminator, drawn = make(device)
+    seen = set()
+    inference.run(
+        BYTES, num_steps=5, batch_size=16, progress=False, transform=lambda x: [seen.add(x.device.type), x / 255][1]
+    )
+    assert drawn == seen == {device}
+    tensors = [tensor for module in (generator, discriminator) for tensor in module.state_dict().values()]
+    assert {tensor.device.type for tensor in tensors} == {device}
+    assert pyro.param("scale").device.type == device
+    assert inference.sample(4).device.type == device
+    assert inference.log_ratio(BYTES / 255).device.type == device
+    assert len(inference.history["step"]) == 5
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_state_from_the_cpu_goes_on_on_the_device(device, tmp_path):
+    first = run(make("cpu")[0])
+    first.save(tmp_path / "state.pt")
+    rows = BYTES / 255
+    expected = first.log_ratio(rows)
+    second = make(device)[0].load(tmp_path / "state.pt")
+    torch.testing.assert_close(second.log_ratio(rows).cpu(), expected)
+    assert run(second).num_steps_taken == 10
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_modules_already_there_need_no_device_argument(device):
+    discriminator = nn.Linear(1, 1).to(device)
+
+    def model(batch_size):
+        loc = pyro.param("loc", torch.tensor(0.0, device=device))
+        with pyro.plate("data", batch_size):
+            eps = pyro.sample("eps", dist.Normal(0.0, 1.0))
+            return pyro.deterministic("x", (loc + eps)[:, None], event_dim=1)
+
+    inference = GANInference(model, discriminator).run(BYTES[:, :1] / 255, num_steps=2, progress=False)
+    assert inference.sample(3).device.type == device
+
+
+def test_without_a_device_argument_nothing_is_moved():
+    with torch.device("meta"):
+        elsewhere = nn.Linear(3, 3)
+    inference = GANInference(lambda: elsewhere, scalar_discriminator())
+    inference.model._move(elsewhere)
+    assert elsewhere.weight.device.type == "meta"
