@@ -30,3 +30,15 @@ autodoc_preserve_defaults = True
 default_role = "code"  # docstrings write `name` for code
 html_theme = "furo"
 html_title = f"pyro_gan {release}"
+
+
+def drop_generated_docstrings(app, what, name, obj, options, lines):
+    """Leave out what Python itself writes about named tuples."""
+    for index, line in enumerate(lines):
+        if line.startswith(("Alias for field number", "Create new instance of")):
+            del lines[index:]
+            break
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", drop_generated_docstrings)

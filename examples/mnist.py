@@ -13,16 +13,15 @@ References:
 import argparse
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import nn
 
 from pyro_gan import GANInference
-from pyro_gan.callbacks import Callback
+from pyro_gan.callbacks import SaveSamples
 from pyro_gan.datasets import load_digits, load_mnist
-from pyro_gan.plots import plot_history, plot_images
+from pyro_gan.plots import plot_history
 
 BATCH_SIZE, NOISE_SIZE, HIDDEN_SIZE = 128, 100, 128
 
@@ -39,22 +38,6 @@ def networks(num_pixels: int) -> tuple[nn.Module, nn.Module]:
 def binarize(images: torch.Tensor) -> torch.Tensor:
     """Bytes to black or white, each pixel black with its darkness as probability."""
     return torch.bernoulli(images / 255)
-
-
-class SaveFigures(Callback):
-    """Saves a figure of 16 samples every so many steps."""
-
-    def __init__(self, every: int, folder: Path) -> None:
-        self.every = every
-        self.folder = folder
-
-    def on_step(self, inference: GANInference) -> None:
-        """Save one if it is time."""
-        if inference.num_steps_taken % self.every == 0:
-            ax = plot_images(inference.sample(16))
-            ax.set_title(f"step {inference.num_steps_taken}")
-            ax.figure.savefig(self.folder / f"{inference.num_steps_taken:06d}.png", dpi=120, bbox_inches="tight")
-            plt.close(ax.figure)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -75,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
         num_steps=args.num_steps,
         batch_size=BATCH_SIZE,
         transform=binarize,
-        callbacks=[SaveFigures(max(1, args.num_steps // 15), args.out)],
+        callbacks=[SaveSamples(args.out, every=max(1, args.num_steps // 15), num_samples=16)],
     )
     ax = plot_history(inference.history)
     ax.figure.savefig(args.out / "history.png", dpi=120, bbox_inches="tight")

@@ -30,11 +30,13 @@ class Recorder:
     """Moves step records from the device into a history, many at once, so that no step waits for the device.
 
     Args:
-        history: A list of numbers by name: the step, and the fields of :class:`StepRecord`.
+        history: A list of numbers by name: the step, the fields of :class:`StepRecord`, and what else was noted.
+        notes: What was noted beside, by step and name; steps without a note of some name get NaN.
     """
 
-    def __init__(self, history: dict[str, list[float]]) -> None:
+    def __init__(self, history: dict[str, list[float]], notes: dict[int, dict[str, float]]) -> None:
         self.history = history
+        self.notes = notes
         self.unread: list[StepRecord] = []
         self.last_read = time.monotonic()
 
@@ -53,10 +55,17 @@ class Recorder:
         self.unread.clear()
         self.last_read = time.monotonic()
         for step, values in enumerate(records, first_step):
-            self.history["step"].append(step)
-            for name, value in zip(StepRecord._fields, values, strict=True):
-                self.history[name].append(value)
+            self._append(
+                {"step": step, **dict(zip(StepRecord._fields, values, strict=True)), **self.notes.pop(step, {})}
+            )
             _check_finite(step, *values[:2])
+
+    def _append(self, row: dict[str, float]) -> None:
+        length = len(self.history["step"])
+        for name in row:
+            self.history.setdefault(name, [math.nan] * length)
+        for name, values in self.history.items():
+            values.append(row.get(name, math.nan))
 
 
 def _stacked(record: StepRecord) -> Tensor:
@@ -86,7 +95,7 @@ def train(
     Raises:
         ValueError: A loss is NaN or infinite, or the stream runs out; the message names the step.
     """
-    recorder = Recorder(inference.history)
+    recorder = Recorder(inference.history, inference.notes)
     started: list[Callback] = []
     try:
         for callback in callbacks:

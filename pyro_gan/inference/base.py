@@ -64,6 +64,7 @@ class AdversarialInference(ABC):
         self.discriminator_steps = positive_integer("discriminator_steps", discriminator_steps)
         self.num_steps_taken = 0
         self.history: dict[str, list[Any]] = {"step": [], **{name: [] for name in StepRecord._fields}}
+        self.notes: dict[int, dict[str, float]] = {}
         self._last_arguments: Arguments | None = None
         self._is_ready = False
 
@@ -153,6 +154,20 @@ class AdversarialInference(ABC):
         self.num_steps_taken += 1
         return StepRecord(generator_loss, discriminator_loss, real_probability, fake_probability)
 
+    def note(self, **values: float) -> None:
+        """Note numbers at the present step of a run, such as a criticism's; they enter the history with the step.
+
+        Args:
+            values: Numbers by name; each name becomes a list in the history, with NaN at the steps without a note.
+
+        Raises:
+            ValueError: A name belongs to the history's own.
+        """
+        taken = {"step", *StepRecord._fields} & set(values)
+        if taken:
+            raise ValueError(f"{min(taken)!r} is in the history already. Note the number under another name.")
+        self.notes.setdefault(self.num_steps_taken, {}).update({name: float(value) for name, value in values.items()})
+
     def evaluate_loss(self, *batch: Any) -> StepLosses:
         """The losses of both players on a minibatch, without changing anything.
 
@@ -176,7 +191,8 @@ class AdversarialInference(ABC):
     def sample(self, num_samples: int, *args: Any) -> Tensor | dict[str, Tensor]:
         """Draw the compared sites from the model as it stands.
 
-        Modules are used in the mode they are in: call `.eval()` on them beforehand where that matters.
+        Modules are used in the mode they are in, and keep their batch statistics: call `.eval()` on them beforehand
+        where that matters.
 
         Args:
             num_samples: The number of rows.
@@ -194,7 +210,7 @@ class AdversarialInference(ABC):
         arguments = self.model.sample_arguments(args, self._last_arguments, num_samples)
         parts: list[dict[str, Tensor]] = []
         missing = num_samples
-        with torch.no_grad():
+        with torch.no_grad(), kept_buffers():
             while missing > 0:
                 values = self.model.draw(arguments).values
                 num_rows = min(len(value) if value.dim() else 0 for value in values.values())
