@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from pyro_gan import GANInference
+from pyro_gan.plots import plot_density_1d
 
 DATA_MEAN, DATA_DEVIATION = 4.0, 0.5
 
@@ -41,12 +42,8 @@ def draw(inference: GANInference, data: torch.Tensor, ax: plt.Axes) -> None:
     """Draw both densities and D(x), and print where the game stands."""
     step, samples = inference.num_steps_taken, inference.sample(len(data))
     value = -inference.evaluate_loss(data).discriminator.item()
-    grid = torch.linspace(-3, 7, 400)
-    ax.hist(data.numpy(), bins=100, range=(-3, 7), density=True, alpha=0.4, label="p_data")
-    ax.hist(samples.numpy(), bins=100, range=(-3, 7), density=True, alpha=0.4, label="p_model")
-    ax.plot(grid, inference.log_ratio(grid).sigmoid(), "k-", linewidth=1, label="D(x)")
-    ax.axhline(0.5, color="grey", linewidth=0.5, linestyle=":")
-    ax.set(title=f"step {step}, V = {value:.3f}", xlabel="x", ylim=(0, 1.2))
+    plot_density_1d(data, samples, inference.log_ratio, limits=(-3, 7), ax=ax)
+    ax.set_title(f"step {step}, V = {value:.3f}", pad=24)
     probability = inference.log_ratio(data).sigmoid().mean()
     print(f"{step:6d} {samples.mean():9.3f} {samples.std():9.3f} {probability:14.3f} {value:8.3f}")
 
@@ -62,14 +59,13 @@ def main(args: argparse.Namespace) -> None:
     inference = GANInference(model, lambda x: network(x[:, None]), adam, adam)
 
     stops = [max(1, args.num_steps // part) for part in (100, 20, 6, 1)]
-    figure, axes = plt.subplots(1, len(stops), figsize=(4 * len(stops), 3), sharey=True)
+    figure, axes = plt.subplots(1, len(stops), figsize=(4 * len(stops), 3), sharey=True, layout="constrained")
     print("  step      mean deviation  D(x) on data        V")
     for stop, ax in zip(stops, axes, strict=True):
         if stop > inference.num_steps_taken:
             inference.run(data, num_steps=stop - inference.num_steps_taken, batch_size=512, progress=args.progress)
         draw(inference, data, ax)
     print(f"  data {data.mean():9.3f} {data.std():9.3f} {0.5:14.3f} {-math.log(4):8.3f} (-log 4)")
-    axes[0].legend(fontsize="small")
     figure.savefig(args.out / "gaussian_1d.png", dpi=120, bbox_inches="tight")
 
 

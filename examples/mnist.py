@@ -11,6 +11,7 @@ References:
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import pyro
@@ -53,7 +54,8 @@ def main(args: argparse.Namespace) -> None:
             eps = pyro.sample("eps", dist.Uniform(-1.0, 1.0).expand([NOISE_SIZE]).to_event(1))
             return pyro.deterministic("x", generator(eps), event_dim=1)
 
-    inference = GANInference(model, discriminator, torch.optim.Adam, torch.optim.Adam, device=args.device).run(
+    adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
+    inference = GANInference(model, discriminator, adam, adam, device=args.device).run(
         images,
         num_steps=args.num_steps,
         batch_size=BATCH_SIZE,

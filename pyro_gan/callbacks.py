@@ -75,7 +75,7 @@ class ProgressLines(Callback):
     def on_start(self, inference: "AdversarialInference", num_steps: int) -> None:
         self.num_steps = num_steps
         self.first = inference.num_steps_taken
-        self.next = self.every or max(1, num_steps // 10)
+        self.next = min(self.every or max(1, num_steps // 10), num_steps)
 
     def on_read(self, inference: "AdversarialInference") -> None:
         done = inference.num_steps_taken - self.first
@@ -83,7 +83,8 @@ class ProgressLines(Callback):
         while self.next <= done:
             position = self.next - done - 1
             print(f"step {self.next}/{self.num_steps}: {describe(inference.history, position)}", file=sys.stderr)
-            self.next += spacing
+            is_last = self.next == self.num_steps
+            self.next = self.num_steps + 1 if is_last else min(self.next + spacing, self.num_steps)
 
 
 class Evaluate(Callback):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_gan.checks import positive_integer
+from pyro_gan.devices import creating_on
 
 Batch = tuple[Tensor, ...] | dict[str, Tensor]
 """A minibatch: tensors in order or by name, each with shape `(num_rows, *event_shape)`."""
@@ -47,7 +48,7 @@ def minibatches(
     if type(data) is TensorDataset:  # a subclass may have its own way to get a row
         data = data.tensors
     if _is_array(data) or isinstance(data, tuple | Mapping):
-        stream = _gathered(_arrays(data, device), batch_size, copies=transform is not None)
+        stream = _gathered(as_batch(data, device, "data"), batch_size, copies=transform is not None)
     elif isinstance(data, Dataset):
         stream = _read(_loader(data, batch_size), device)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
@@ -57,7 +58,7 @@ def minibatches(
             f"data must be a tensor, an array, a tuple or mapping of them, a Dataset, a DataLoader or an iterable of "
             f"minibatches, but is {data!r} ({type(data).__name__})."
         )
-    return stream if transform is None else _transformed(stream, transform)
+    return stream if transform is None else _transformed(stream, transform, device)
 
 
 def as_batch(value: Any, device: torch.device, source: str = "the minibatch") -> Batch:
@@ -87,22 +88,22 @@ def number_of_rows(batch: Batch) -> int:
     return len(next(iter(_tensors(batch))))
 
 
-def _arrays(data: Any, device: torch.device) -> Batch:
-    arrays = as_batch(data, device, "data")
-    for name, array in arrays.items() if isinstance(arrays, dict) else enumerate(arrays):
-        if array.is_floating_point() and not torch.isfinite(array).all():
-            row = int((~torch.isfinite(array)).nonzero()[0, 0])
-            which = "data" if arrays is not data and len(arrays) == 1 else f"data[{name!r}]"
-            raise ValueError(f"{which} holds NaN or infinity, first in row {row}. Remove such rows or fill them in.")
-    return arrays
-
-
 def _placed(array: Any, name: str, device: torch.device) -> Tensor:
     """A tensor on the device, which shares the array's memory where it can."""
     tensor = array.detach() if isinstance(array, Tensor) else _from_numpy(array, name)
     if tensor.dim() == 0:
         raise ValueError(f"{name} has no rows: it is a single number. Pass arrays with shape (num_rows, ...).")
+    # What is on a device already is checked once, as a data set; reading each minibatch there would wait for it.
+    if tensor.is_floating_point() and (tensor.device.type == "cpu" or name.startswith("data")):
+        _check_finite(tensor, name)
     return tensor.to(device, non_blocking=True)
+
+
+def _check_finite(tensor: Tensor, name: str) -> None:
+    finite = torch.isfinite(tensor)
+    if not finite.all():
+        row = int((~finite).nonzero()[0, 0])
+        raise ValueError(f"{name} holds NaN or infinity, first in row {row}. Remove such rows or fill them in.")
 
 
 def _from_numpy(array: Any, name: str) -> Tensor:
@@ -202,7 +203,8 @@ def _read(source: Iterable[Any], device: torch.device) -> Iterator[Batch]:
         iterator = iter(source)
 
 
-def _transformed(stream: Iterator[Batch], transform: Callable[..., Any]) -> Iterator[Batch]:
+def _transformed(stream: Iterator[Batch], transform: Callable[..., Any], device: torch.device) -> Iterator[Batch]:
     for batch in stream:
-        result = transform(batch) if isinstance(batch, dict) else transform(*batch)
-        yield as_batch(result, next(iter(_tensors(batch))).device, "what transform returned")
+        with creating_on(device):
+            result = transform(batch) if isinstance(batch, dict) else transform(*batch)
+        yield as_batch(result, device, "what transform returned")

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gan.checks import positive_integer
+
 MNIST_FILES = {
     "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
@@ -155,6 +157,7 @@ def ring(num_rows: int, num_modes: int = 8, radius: float = 1.0, scale: float = 
     References:
         Lin, Khetan, Fanti and Oh (2018), "PacGAN", section 4.1 (whose settings are the defaults).
     """
+    num_rows, num_modes = positive_integer("num_rows", num_rows), positive_integer("num_modes", num_modes)
     angles = torch.arange(num_modes) * (2 * math.pi / num_modes)
     return _mixture(radius * torch.stack([angles.cos(), angles.sin()], 1), scale, num_rows)
 
@@ -178,6 +181,8 @@ def grid(num_rows: int, num_modes_a_side: int = 5, spacing: float = 2.0, scale: 
     References:
         Lin, Khetan, Fanti and Oh (2018), "PacGAN", section 4.1 (whose settings are the defaults).
     """
+    num_rows = positive_integer("num_rows", num_rows)
+    num_modes_a_side = positive_integer("num_modes_a_side", num_modes_a_side)
     ticks = spacing * (torch.arange(num_modes_a_side) - (num_modes_a_side - 1) / 2)
     return _mixture(torch.cartesian_prod(ticks, ticks), scale, num_rows)
 
@@ -188,6 +193,10 @@ def _mixture(centers: Tensor, scale: float, num_rows: int) -> GaussianMixture:
 
 
 def _labelled(images: Tensor, labels: Tensor, folder: Path) -> LabelledImages:
+    if labels.dim() == 1 and len(labels) and labels.max() > 9:
+        raise ValueError(
+            f"the MNIST labels in {folder} are corrupt: one is {labels.max()}. Delete them and load again."
+        )
     if images.dim() != 3 or labels.shape != images.shape[:1]:
         raise ValueError(
             f"the MNIST files in {folder} do not belong together: images of shape {tuple(images.shape)} and labels of "

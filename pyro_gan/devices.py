@@ -46,22 +46,31 @@ def creating_on(device: torch.device) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def calling_modules(on_call: Callable[[nn.Module], None]) -> Iterator[list[nn.Module]]:
+def calling_modules(on_call: Callable[[nn.Module], None], *modules: nn.Module) -> Iterator[list[nn.Module]]:
     """A context that gives the list of the modules called within it, each once and passed to `on_call` beforehand.
 
     A Pyro model is a function, which tells nobody what networks it runs; torch's global hook does.
+
+    Args:
+        on_call: Called with each module, parents before their children.
+        modules: Some that are known, which count as called from the start.
     """
-    called: dict[nn.Module, None] = {}
-    modules: list[nn.Module] = []
+    seen: set[nn.Module] = set()
+    called: list[nn.Module] = []
 
-    def before_forward(module: nn.Module, inputs: object) -> None:
-        if module not in called:
-            called[module] = None
-            modules.append(module)
-            on_call(module)
+    def meet(module: nn.Module, inputs: object = None) -> None:
+        if module in seen:
+            return
+        for part in module.modules():
+            if part not in seen:
+                seen.add(part)
+                called.append(part)
+                on_call(part)
 
-    handle = register_module_forward_pre_hook(before_forward)
+    handle = register_module_forward_pre_hook(meet)
     try:
-        yield modules
+        for module in modules:
+            meet(module)
+        yield called
     finally:
         handle.remove()

@@ -46,8 +46,7 @@ class Discriminator(Player):
                 "discriminator must be a callable that returns one logit a row, such as an nn.Module, "
                 f"but is {function!r} ({type(function).__name__})."
             )
-        super().__init__(device, move)
-        self.function = function
+        super().__init__(function, device, move)
 
     def __call__(self, values: dict[str, Tensor]) -> Tensor:
         """The logits of rows.
@@ -68,12 +67,12 @@ class Discriminator(Player):
             return self._judge(values)
 
     def meet(self, parameters: list[Tensor]) -> dict[str, Tensor]:
-        """Take note of parameters that may be new, and return them by name."""
-        named = self._named(parameters)
-        for name, parameter in named.items():
-            if self.parameters.get(name) is not parameter:
-                self.fill(name, parameter)
-        return named
+        """Take note of parameters that may be new; return all, by the names that they got at first sight."""
+        known = set(self.parameters.values())
+        new = [parameter for parameter in parameters if parameter not in known]
+        for parameter in new:
+            self.fill(self._name(parameter), parameter)
+        return self.parameters
 
     def _judge(self, values: dict[str, Tensor]) -> Tensor:
         only, *others = values.values()
@@ -96,16 +95,13 @@ class Discriminator(Player):
             check_logits(logits)
             self.meet(leaves(logits))
 
-    def _named(self, parameters: list[Tensor]) -> dict[str, Tensor]:
-        """The parameters by name: the module's own, Pyro's, or the order in which they appear."""
-        own: dict[Tensor, str] = {}
+    def _name(self, parameter: Tensor) -> str:
+        """The module's own name for a parameter, or Pyro's, or its number in the order of appearance."""
         if isinstance(self.function, nn.Module):
-            own = {parameter: name for name, parameter in self.function.named_parameters()}
-        store = pyro.get_param_store()
-        return {
-            own.get(parameter) or store.param_name(parameter) or f"parameter {index}": parameter
-            for index, parameter in enumerate(parameters)
-        }
+            for name, own in self.function.named_parameters():
+                if own is parameter:
+                    return name
+        return pyro.get_param_store().param_name(parameter) or f"parameter {len(self.parameters)}"
 
 
 def check_logits(logits: Tensor) -> None:
@@ -132,9 +128,22 @@ def check_logits(logits: Tensor) -> None:
 
 
 def _ends_in_probability(logits: Tensor) -> bool:
-    """Whether the logits, looked at through changes of shape alone, come out of a sigmoid or a softmax."""
+    """Whether the logits, seen through changes of shape, means and clamps, come out of a sigmoid or a softmax."""
     node = logits.grad_fn
-    reshaping = ("Cat", "View", "Reshape", "UnsafeView", "Squeeze", "Select", "Alias", "Clone")
-    while node is not None and node.name().startswith(reshaping):
+    harmless = (
+        "Cat",
+        "View",
+        "Reshape",
+        "UnsafeView",
+        "Squeeze",
+        "Select",
+        "Alias",
+        "Clone",
+        "Clamp",
+        "Mean",
+        "ToCopy",
+    )
+    while node is not None and node.name().startswith(harmless):
         node = node.next_functions[0][0]
-    return node is not None and node.name().startswith(("Sigmoid", "Softmax"))
+    ends = ("Sigmoid", "Softmax", "Hardsigmoid", "LogSigmoid", "LogSoftmax")
+    return node is not None and node.name().startswith(ends)

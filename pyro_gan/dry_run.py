@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyro
 import torch
 from pyro.util import get_rng_state, set_rng_state
 from torch import Tensor, nn
@@ -12,27 +13,57 @@ from pyro_gan.devices import calling_modules
 
 
 @contextmanager
-def kept_buffers() -> Iterator[None]:
-    """A context after which the buffers of the modules called in it (batch statistics) are what they were before."""
-    saved: list[tuple[nn.Module, str, Tensor]] = []
+def kept_buffers(*modules: nn.Module) -> Iterator[None]:
+    """A context after which the buffers of modules (batch statistics) are what they were before.
+
+    Args:
+        modules: Some that are known; those called in the context are found by themselves.
+    """
+    saved: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = []
     lazy: list[nn.Module] = []
 
     def save(module: nn.Module) -> None:
-        buffers = dict(module.named_buffers(recurse=False))
-        if any(is_lazy(buffer) for buffer in buffers.values()):
+        if any(buffer is not None and is_lazy(buffer) for buffer in module._buffers.values()):
             lazy.append(module)
         else:
-            saved.extend((module, name, buffer.clone()) for name, buffer in buffers.items())
+            saved.extend(
+                (module, name, buffer, None if buffer is None else buffer.clone())
+                for name, buffer in module._buffers.items()
+            )
 
     try:
-        with calling_modules(save):
+        with calling_modules(save, *modules):
             yield
     finally:
         with torch.no_grad():
-            for module, name, value in saved:
-                module.get_buffer(name).copy_(value)
+            for module, name, buffer, value in saved:
+                _restore(module, name, buffer, value)
             for module in lazy:  # batch statistics that had no shape before this run start from their beginning
                 module.reset_running_stats()  # type: ignore[operator]
+
+
+def _restore(module: nn.Module, name: str, buffer: Tensor | None, value: Tensor | None) -> None:
+    """Put a buffer back: where it is now, unless it has another shape or was none before."""
+    now = module._buffers[name]
+    if buffer is None or value is None:
+        module._buffers[name] = None
+    elif now is not None and now.shape == value.shape:
+        now.copy_(value)
+    else:
+        module._buffers[name] = buffer.resize_(value.shape).copy_(value)
+
+
+@contextmanager
+def dropped_parameters() -> Iterator[None]:
+    """A context after which, if it fails, Pyro's store has no parameters that it had not before."""
+    store = pyro.get_param_store()
+    before = set(store.keys())
+    try:
+        yield
+    except BaseException:
+        for name in set(store.keys()) - before:
+            del store[name]
+        raise
 
 
 @contextmanager
@@ -40,10 +71,11 @@ def kept_random_state(device: torch.device) -> Iterator[None]:
     """A context after which torch's, NumPy's and Python's random states are what they were before."""
     state = get_rng_state()
     backend = getattr(torch, device.type) if device.type in ("cuda", "mps") else None
-    device_state = backend.get_rng_state() if backend is not None else None
+    which = (device,) if device.type == "cuda" else ()
+    device_state = backend.get_rng_state(*which) if backend is not None else None
     try:
         yield
     finally:
         set_rng_state(state)
         if backend is not None:
-            backend.set_rng_state(device_state)
+            backend.set_rng_state(device_state, *which)

@@ -64,7 +64,7 @@ class Draw(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if self._is_compared(msg) or msg["name"] in self.observed:
             self.values[msg["name"]] = msg["value"]
-        elif self.keeps_others and _is_random_variable(msg):
+        elif self.keeps_others and is_random_variable(msg):
             self.others[msg["name"]] = _describe(msg)
 
     def _pyro_post_param(self, msg: Any) -> None:
@@ -80,11 +80,11 @@ class Draw(Messenger):
 
     def _is_compared(self, msg: Any) -> bool:
         if self.sites is not None:
-            return msg["name"] in self.sites and _is_random_variable(msg)
-        return _is_random_variable(msg) and _is_candidate(msg)
+            return msg["name"] in self.sites and is_random_variable(msg)
+        return is_random_variable(msg) and _is_candidate(msg)
 
 
-def _is_random_variable(msg: Any) -> bool:
+def is_random_variable(msg: Any) -> bool:
     """Whether a sample message is more than a plate's subsampling or a factor."""
     return type(msg["fn"]).__name__ != "_Subsample" and not msg["infer"].get("is_auxiliary")
 
@@ -133,8 +133,7 @@ class ImplicitModel(Player):
             not isinstance(sites, list | tuple) or not sites or not all(isinstance(name, str) for name in sites)
         ):
             raise TypeError(f"site must be a site's name or a list of names, but is {site!r}.")
-        super().__init__(device, move)
-        self.function = model
+        super().__init__(model, device, move)
         self.sites = None if sites is None else tuple(sites)
         self._signature = _signature(model)
         self._data_parameters = _data_parameters(self._signature)
@@ -151,14 +150,39 @@ class ImplicitModel(Player):
         """
         if not self.is_known:
             with self.look(), torch.no_grad():
-                self.sites = _compared_sites(self._run(arguments))
-        with self.creating:
-            return self._run(arguments)
+                self.sites = self._find_sites(arguments)
+        # Off the CPU, checking the arguments of distributions waits for the device; the first run has checked them.
+        validates = pyro.distributions.is_validation_enabled() and self.device.type == "cpu"
+        with self.creating, pyro.distributions.validation_enabled(validates):
+            draw = self._run(arguments)
+        if len(draw.values) != len(self.sites or ()):
+            missing = sorted(set(self.sites or ()) - set(draw.values))
+            raise ValueError(f"site {missing[0]!r} is missing from this run of the model. Draw it in every run.")
+        return draw
 
     def _run(self, arguments: Arguments) -> Draw:
         with Draw(self.sites, self._meet, keeps_others=not self.is_known) as draw:
             self.function(*arguments.args, **arguments.kwargs)
         return draw
+
+    def _find_sites(self, arguments: Arguments) -> tuple[str, ...]:
+        try:
+            return _compared_sites(self._run(arguments))
+        except RuntimeError as error:
+            if "dtype" in str(error):
+                error.add_note(
+                    "The model was given data of another floating-point type than its parameters have. "
+                    "Convert them with transform=, for example transform=lambda x, c: (x.float(), c.float())."
+                )
+            raise
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of every player, and the compared sites."""
+        return {**super().state_dict(), "sites": list(self.sites or ())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.sites = self.sites or tuple(state["sites"]) or None
 
     def _meet(self, name: str, leaf: Tensor) -> Tensor | None:
         """Take note of a parameter; at its first sight it may move or take a loaded value, which is then returned."""
@@ -177,6 +201,7 @@ class ImplicitModel(Player):
         """
         if isinstance(batch, dict):
             return self._with_batch_size(Arguments((), self._by_name(batch)), number_of_rows(batch))
+        self._check_keywords()
         args = batch if self._fits(len(batch)) else batch[1:] if self._fits(len(batch) - 1) else ()
         if not args and self._required():
             raise TypeError(
@@ -186,6 +211,16 @@ class ImplicitModel(Player):
             )
         spare = () if len(args) == len(batch) else batch[:1]
         return self._with_batch_size(self._placed(args, spare), number_of_rows(batch))
+
+    def _check_keywords(self) -> None:
+        """Refuse a tuple for a model that needs an argument by name."""
+        for parameter in self._signature.parameters.values() if self._signature is not None else ():
+            is_needed = parameter.default is inspect.Parameter.empty and parameter.name != "batch_size"
+            if is_needed and parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                raise TypeError(
+                    f"the model takes {parameter.name!r} by name only. Pass the data as a mapping, "
+                    f"run({{{parameter.name!r}: ..., ...}})."
+                )
 
     def _placed(self, args: tuple[Any, ...], spare: tuple[Tensor, ...]) -> Arguments:
         """The arguments by position, or by name where a parameter such as `batch_size` stands before them."""
@@ -202,13 +237,18 @@ class ImplicitModel(Player):
         """
         if args or not self._needs_arguments():
             arguments = Arguments(args, {})
-            return arguments if "batch_size" in self._named(arguments) else self._with_batch_size(arguments, num_rows)
+            return (
+                arguments
+                if "batch_size" in self.named_arguments(arguments)
+                else self._with_batch_size(arguments, num_rows)
+            )
         if last is None:
             raise TypeError(
                 f"the model takes {', '.join(self._data_parameters or ())}, and no step has been taken whose arguments "
                 "could be used. Pass them: sample(num_samples, ...)."
             )
-        return self._with_batch_size(last, num_rows)
+        covariates = [value for value in (*last.args, *last.kwargs.values()) if isinstance(value, Tensor)]
+        return self._with_batch_size(last, len(covariates[0]) if covariates else num_rows)
 
     def real(self, draw: Draw, arguments: Arguments, batch: Batch) -> dict[str, Tensor]:
         """The real sample of the compared sites.
@@ -220,7 +260,7 @@ class ImplicitModel(Player):
         Raises:
             ValueError: None of these decides.
         """
-        named = {**self._named(arguments), **(batch if isinstance(batch, dict) else {}), **draw.observed}
+        named = {**self.named_arguments(arguments), **(batch if isinstance(batch, dict) else {}), **draw.observed}
         rest = arguments.spare or (tuple(batch) if not isinstance(batch, dict) and len(batch) == 1 else ())
         real = {name: named[name] for name in draw.values if isinstance(named.get(name), Tensor)}
         missing = [name for name in draw.values if name not in real]
@@ -273,7 +313,8 @@ class ImplicitModel(Player):
             )
         return {parameter.name: batch[parameter.name] for parameter in parameters if parameter.name in batch}
 
-    def _named(self, arguments: Arguments) -> dict[str, Any]:
+    def named_arguments(self, arguments: Arguments) -> dict[str, Any]:
+        """The arguments by the names of the model's parameters."""
         if self._signature is None:
             return dict(arguments.kwargs)
         return dict(self._signature.bind_partial(*arguments.args, **arguments.kwargs).arguments)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ class PlayerOptimizer:
                 f"{argument}=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)."
             )
         if clip_norm is not None and not (
-            isinstance(clip_norm, int | float) and not isinstance(clip_norm, bool) and 0 < clip_norm < math.inf
+            isinstance(clip_norm, Real) and not isinstance(clip_norm, bool) and 0 < clip_norm < math.inf
         ):
             name = argument.replace("optim", "clip_norm")
             raise ValueError(f"{name} must be a positive number, but is {clip_norm!r}.")
@@ -77,6 +78,8 @@ class PlayerOptimizer:
         new = {name: parameter for name, parameter in parameters.items() if parameter not in self._known}
         if not new:
             return
+        for name in new.keys() & self.parameters.keys():  # as after pyro.clear_param_store()
+            self._drop(name)
         if self.optimizer is None:
             self.optimizer, self.schedule = self._make(new)
         else:
@@ -90,6 +93,8 @@ class PlayerOptimizer:
         optimizer = self._made()
         for parameter in self._known:
             parameter.grad = None
+        if not parameters:  # all of them are frozen at this step
+            return
         loss.backward(inputs=parameters)
         self._clip()
         optimizer.step()
@@ -182,6 +187,14 @@ class PlayerOptimizer:
             if self.schedule is not None:
                 self.schedule.base_lrs.append(new["lr"])
         optimizer.state.update(made.state)
+
+    def _drop(self, name: str) -> None:
+        """Forget a parameter whose name now belongs to another."""
+        optimizer, old = self._made(), self.parameters.pop(name)
+        self._known.discard(old)
+        optimizer.state.pop(old, None)
+        for group in optimizer.param_groups:
+            group["params"] = [parameter for parameter in group["params"] if parameter is not old]
 
     def _clip(self) -> None:
         if self.clip_norm is not None:

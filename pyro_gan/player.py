@@ -1,6 +1,6 @@
 """What the two players of the game have in common: a user's callable, the modules it calls, and its parameters."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,11 +15,13 @@ class Player:
     """The generator's or the discriminator's side: parameters by name, and the modules called.
 
     Args:
+        function: The user's callable.
         device: The device on which the player works.
         move: Whether the modules and parameters that it uses are moved there.
     """
 
-    def __init__(self, device: torch.device, move: bool) -> None:
+    def __init__(self, function: Callable[..., Any], device: torch.device, move: bool) -> None:
+        self.function = function
         self.device = device
         self.move = move
         self.creating = creating_on(device)
@@ -31,15 +33,18 @@ class Player:
     @contextmanager
     def look(self) -> Iterator[None]:
         """A context for the first run: it finds the modules called and moves them, and leaves no other effect."""
+        owner = getattr(self.function, "__self__", self.function)  # of a bound method
+        known = (owner,) if isinstance(owner, nn.Module) else ()
         with (
-            calling_modules(self._move) as modules,
-            kept_buffers(),
+            calling_modules(self._move, *known) as modules,
+            kept_buffers(*known),
             kept_random_state(self.device),
             self.creating,
         ):
             yield
         self.modules = modules
         self.is_known = True
+        self._forget(self.parameters)
         self._fill_others()
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,14 +54,24 @@ class Player:
             "others": [tensor.detach().clone() for tensor in self._others()],
         }
 
+    def check_state_dict(self, state: dict[str, Any]) -> None:
+        """Refuse a state that does not fit, as far as the player is known.
+
+        Raises:
+            ValueError: The state lacks a parameter, or has it or a buffer in another shape.
+        """
+        for name, parameter in self.parameters.items():
+            _check_same(name, parameter, state["parameters"])
+        if self.is_known:
+            _check_others(self._others(), state["others"])
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state: at once, or, before the first run, as the parameters appear.
 
         Raises:
-            ValueError: The state lacks a parameter, or has it in another shape.
+            ValueError: As in :meth:`check_state_dict`.
         """
-        for name, parameter in self.parameters.items():
-            _check_same(name, parameter, state["parameters"])
+        self.check_state_dict(state)
         self._loaded = {"parameters": dict(state["parameters"]), "others": state["others"]}
         for name, parameter in list(self.parameters.items()):
             self.fill(name, parameter)
@@ -73,8 +88,16 @@ class Player:
             return moves
         _check_same(name, parameter, self._loaded["parameters"])
         with torch.no_grad():
-            parameter.copy_(self._loaded["parameters"].pop(name))
+            parameter.copy_(self._loaded["parameters"][name])
+        if self.is_known:
+            self._forget([name])
         return True
+
+    def _forget(self, names: Iterable[str]) -> None:
+        """Let go of loaded values that have been filled in; a first run that fails keeps them for the next."""
+        for name in names:
+            if self._loaded is not None:
+                self._loaded["parameters"].pop(name, None)
 
     def _move(self, module: nn.Module) -> None:
         if self.move:
@@ -92,18 +115,22 @@ class Player:
 
     def _fill_others(self) -> None:
         """Give the modules' other tensors their loaded values; those of parameters still to come wait."""
-        if self._loaded is None:
+        if self._loaded is None or "others" not in self._loaded:
             return
-        others, loaded = self._others(), self._loaded.pop("others", [])
-        shapes, loaded_shapes = ([tuple(tensor.shape) for tensor in tensors] for tensors in (others, loaded))
-        if shapes != loaded_shapes:
-            raise ValueError(
-                f"the state holds buffers of shapes {loaded_shapes}, but the modules have {shapes}. "
-                "Load it into the model and discriminator that it was saved from."
-            )
+        others = self._others()
+        _check_others(others, self._loaded["others"])
         with torch.no_grad():
-            for tensor, value in zip(others, loaded, strict=True):
+            for tensor, value in zip(others, self._loaded.pop("others"), strict=True):
                 tensor.copy_(value)
+
+
+def _check_others(others: list[Tensor], loaded: list[Tensor]) -> None:
+    shapes, loaded_shapes = ([tuple(tensor.shape) for tensor in tensors] for tensors in (others, loaded))
+    if shapes != loaded_shapes:
+        raise ValueError(
+            f"the state holds buffers of shapes {loaded_shapes}, but the modules have {shapes}. "
+            "Load it into the model and discriminator that it was saved from."
+        )
 
 
 def _check_same(name: str, parameter: Tensor, loaded: dict[str, Tensor]) -> None:

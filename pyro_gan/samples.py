@@ -21,39 +21,57 @@ class Samples(NamedTuple):
 
         Raises:
             ValueError: Event shapes differ; integer data face real draws; a value is NaN or infinite; the model has no
-                parameters, or its draws carry no gradient to them.
+                parameters, its draws carry no gradient to them, or they depend on networks that are not registered.
         """
+        self.check_alike()
         for site in self.fake:
-            _check_site(site, self.real[site], self.fake[site])
+            for source, rows in ("data", self.real[site]), ("model's draws", self.fake[site]):
+                if not torch.isfinite(rows).all():
+                    raise ValueError(f"the {source} hold NaN or infinity at site {site!r}. Check them before training.")
+        self._check_parameters()
+
+    def check_alike(self) -> None:
+        """Refuse samples of different event shapes or kinds of numbers; this reads no value.
+
+        Raises:
+            ValueError: They differ; the message has the site and both.
+        """
+        for site, fake in self.fake.items():
+            real = self.real[site]
+            if fake.dim() == 0 or real.shape[1:] != fake.shape[1:]:
+                raise ValueError(
+                    f"real and fake rows differ at site {site!r}: the data's have shape {_show(real)}, "
+                    f"the model's {_show(fake)}. Both must be (num_rows, *event_shape) with the same event shape; "
+                    "draw the model's rows in a pyro.plate."
+                )
+            if fake.is_floating_point() and not real.is_floating_point():
+                raise ValueError(
+                    f"the data at site {site!r} are of type {real.dtype}, but the model draws {fake.dtype}. "
+                    "Convert them with transform=, for example transform=lambda x: x / 255."
+                )
+
+    def _check_parameters(self) -> None:
         if not self.parameters:
             raise ValueError(
                 "the model has no parameters to train: it registers none with Pyro that require a gradient. "
                 "Register its networks with pyro.module('generator', generator) and its numbers with pyro.param."
             )
-        reached = {id(leaf) for value in self.fake.values() for leaf in leaves(value)}
-        if not any(id(parameter) in reached for parameter in self.parameters.values()):
+        site, known = next(iter(self.fake)), {id(parameter) for parameter in self.parameters.values()}
+        reached = [leaf for value in self.fake.values() for leaf in leaves(value)]
+        strangers = {id(leaf): tuple(leaf.shape) for leaf in reached if id(leaf) not in known}
+        if len(strangers) == len({id(leaf) for leaf in reached}):
             raise ValueError(
-                f"site {next(iter(self.fake))!r} carries no gradient to any parameter of the model "
+                f"site {site!r} carries no gradient to any parameter of the model "
                 f"({', '.join(map(repr, self.parameters))}). Compute it from them, with reparameterized distributions; "
                 "where an earlier model used the same names, call pyro.clear_param_store() first."
             )
-
-
-def _check_site(site: str, real: Tensor, fake: Tensor) -> None:
-    if fake.dim() == 0 or real.shape[1:] != fake.shape[1:]:
-        raise ValueError(
-            f"real and fake rows differ at site {site!r}: the data's have shape {_show(real)}, "
-            f"the model's {_show(fake)}. Both must be (num_rows, *event_shape) with the same event shape; "
-            "draw the model's rows in a pyro.plate."
-        )
-    if fake.is_floating_point() and not real.is_floating_point():
-        raise ValueError(
-            f"the data at site {site!r} are of type {real.dtype}, but the model draws {fake.dtype}. "
-            "Convert them with transform=, for example transform=lambda x: x / 255."
-        )
-    for source, rows in ("data", real), ("model's draws", fake):
-        if not torch.isfinite(rows).all():
-            raise ValueError(f"the {source} hold NaN or infinity at site {site!r}. Check them before the first step.")
+        if strangers:
+            raise ValueError(
+                f"site {site!r} depends on tensors that require a gradient but are not registered with Pyro, of shapes "
+                f"{', '.join(map(str, strangers.values()))}: they would not be trained. Register their network with "
+                "pyro.module, or freeze it with requires_grad_(False); where an earlier model used the same names, "
+                "call pyro.clear_param_store() first."
+            )
 
 
 def _show(rows: Tensor) -> str:

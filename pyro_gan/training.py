@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -58,6 +59,7 @@ class Recorder:
             self._append(
                 {"step": step, **dict(zip(StepRecord._fields, values, strict=True)), **self.notes.pop(step, {})}
             )
+        for step, values in enumerate(records, first_step):
             _check_finite(step, *values[:2])
 
     def _append(self, row: dict[str, float]) -> None:
@@ -108,11 +110,11 @@ def train(
                 _read(recorder, inference, callbacks)
             if any(stops):
                 break
-    except KeyboardInterrupt:
-        recorder.read(inference.num_steps_taken)
-        raise
-    else:
         _read(recorder, inference, callbacks)
+    except BaseException:
+        with suppress(ValueError):  # a loss that is not finite is not what ended the run
+            recorder.read(inference.num_steps_taken)
+        raise
     finally:
         for callback in started:
             callback.on_end(inference)
@@ -121,11 +123,9 @@ def train(
 def _take_step(inference: "AdversarialInference", batches: Iterator[Batch]) -> StepRecord:
     try:
         return inference.take_step(batches)
-    except StopIteration:
-        raise ValueError(
-            f"the data ran out at step {inference.num_steps_taken + 1}: an iterator can be read only once. Pass "
-            "something that can be read again, such as a list or a DataLoader, or an endless generator."
-        ) from None
+    except Exception as error:
+        error.add_note(f"This was at step {inference.num_steps_taken + 1} of inference.")
+        raise
 
 
 def _read(recorder: Recorder, inference: "AdversarialInference", callbacks: Sequence[Callback]) -> None:

@@ -287,7 +287,7 @@ def test_transform_of_a_mapping_takes_and_returns_a_mapping():
 def test_transform_may_name_an_element_or_leave_the_names():
     x = torch.arange(3)
     assert take(1, x, 3, lambda rows: {"x": rows})[0]["x"].sort().values.tolist() == [0, 1, 2]
-    assert take(1, {"x": x}, 3, lambda batch: batch["x"])[0][0].tolist() == [0, 1, 2]
+    assert take(1, {"x": x}, 3, lambda batch: batch["x"])[0][0].sort().values.tolist() == [0, 1, 2]
     assert len(take(1, x, 3, lambda rows: [rows, rows])[0]) == 2
 
 

@@ -385,3 +385,14 @@ def test_what_every_mirror_answered_is_told_where_all_fail(mirror, tmp_path, mon
     answers = rf"{re.escape(mirror.url)}nothing-here/: 404 .*; {re.escape(closed)}: .*[Cc]onnection"
     with pytest.raises(FileNotFoundError, match=f"^{re.escape(text)}{answers}"):
         load_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [{"num_rows": -1}, {"num_rows": 3, "num_modes": 0}])
+def test_a_ring_wants_positive_counts(arguments):
+    with pytest.raises(ValueError, match="must be a positive integer"):
+        ring(**arguments)
+
+
+def test_a_grid_wants_whole_counts():
+    with pytest.raises(TypeError, match="num_modes_a_side must be a positive integer"):
+        grid(3, num_modes_a_side=2.5)

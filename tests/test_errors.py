@@ -117,7 +117,7 @@ RUNS = [
     ({"data": (torch.zeros(3), torch.zeros(4))}, ValueError, "arrays of data differ in length: 3, 4 rows"),
     ({"data": torch.arange(20)}, ValueError, "of type torch.int64, but the model draws torch.float32.*transform="),
     ({"data": torch.tensor([1.0, NAN])}, ValueError, "data holds NaN or infinity, first in row 1"),
-    ({"data": [torch.tensor([1.0, NAN])]}, ValueError, "the data hold NaN or infinity at site 'x'"),
+    ({"data": [torch.tensor([1.0, NAN])]}, ValueError, "the minibatch holds NaN or infinity, first in row 1"),
     ({"data": "x"}, TypeError, "data must be a tensor, an array"),
     ({"data": {"y": DATA}}, ValueError, "no part of the data is known to be the real sample of site 'x'"),
     ({"transform": 3}, TypeError, "transform must be a callable on a minibatch, but is 3"),
@@ -231,10 +231,23 @@ def test_data_that_run_out_name_the_step():
         run(data=iter([DATA, DATA]), num_steps=5)
 
 
-def test_a_loss_that_is_not_finite_names_the_step_and_the_player():
+def test_data_that_turn_bad_name_the_row_and_the_step_and_train_nothing():
+    inference = GANInference(location_model, scalar_discriminator(4))
     batches = [DATA, DATA, torch.full((64,), NAN)]
+    with pytest.raises(ValueError, match=r"holds NaN or infinity, first in row 0.*\n.*at step 3"):
+        inference.run(batches, num_steps=3, progress=False)
+    assert inference.history["step"] == [1, 2]
+    assert torch.isfinite(pyro.param("loc"))
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_player():
+    network = nn.Linear(1, 1)
+    inference = GANInference(location_model, lambda x: network(x[:, None])).run(DATA, num_steps=2, progress=False)
+    with torch.no_grad():
+        network.bias.fill_(NAN)
     with pytest.raises(ValueError, match="the discriminator's loss is nan at step 3"):
-        run(data=batches, num_steps=3)
+        inference.run(DATA, num_steps=4, progress=False)
+    assert inference.history["step"][:3] == [1, 2, 3]
 
 
 def test_a_diverging_generator_is_named():
@@ -255,3 +268,90 @@ def test_callbacks_check_their_arguments():
     assert issubclass(ProgressLines, Callback)
     with pytest.raises(TypeError, match="print_every must be a positive integer"):
         ProgressLines("often")
+
+
+def test_a_later_minibatch_of_another_kind_is_refused():
+    for batch, message in (
+        (torch.zeros(8, 2), "real and fake rows differ"),
+        (torch.zeros(8).int(), "of type torch.int32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(data=[DATA, batch], num_steps=2)
+
+
+def test_a_network_that_is_left_out_beside_others_is_refused():
+    network = nn.Linear(1, 1)
+
+    def model(batch_size):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        with pyro.plate("data", batch_size):
+            eps = pyro.sample("eps", dist.Normal(0.0, 1.0))
+            pyro.deterministic("x", loc + network(eps[:, None])[:, 0], event_dim=0)
+
+    with pytest.raises(
+        ValueError, match=r"not registered with Pyro, of shapes \(1,\), \(1, 1\): they would not be trained"
+    ):
+        run(model)
+    network.requires_grad_(False)
+    assert run(model).num_steps_taken == 2
+
+
+def test_a_parameter_shared_from_a_later_step_on_is_refused():
+    shared = {"on": False}
+    network = nn.Linear(1, 1)
+
+    def discriminator(x):
+        logits = network(x[:, None])[:, 0]
+        return logits + pyro.get_param_store()["loc"] if shared["on"] else logits
+
+    inference = GANInference(location_model, discriminator)
+    inference.step(DATA)
+    before = pyro.param("loc").item()
+    shared["on"] = True
+    with pytest.raises(ValueError, match="parameter 'loc' of the model is also the discriminator's"):
+        inference.step(DATA)
+    assert pyro.param("loc").item() == before
+
+
+def test_a_site_that_vanishes_is_named():
+    there = {"x": True}
+
+    def model(batch_size):
+        return location_model(batch_size) if there["x"] else pyro.param("loc")
+
+    inference = GANInference(model, scalar_discriminator(4))
+    inference.step(DATA)
+    there["x"] = False
+    with pytest.raises(ValueError, match="site 'x' is missing from this run of the model"):
+        inference.step(DATA)
+
+
+def test_an_argument_that_goes_by_name_wants_a_mapping():
+    def model(*, c):
+        return location_model(len(c))
+
+    with pytest.raises(TypeError, match=r"the model takes 'c' by name only. Pass the data as a mapping"):
+        run(model)
+
+
+def test_an_error_of_the_model_is_not_taken_for_the_end_of_the_data():
+    calls = []
+
+    def model(batch_size):
+        calls.append(batch_size)
+        if len(calls) > 4:
+            next(iter(()))
+        return location_model(batch_size)
+
+    with pytest.raises(StopIteration):
+        run(model, num_steps=9)
+
+
+def test_a_failed_first_step_leaves_no_parameters_behind():
+    def model(batch_size):
+        with pyro.plate("data", batch_size):
+            pyro.deterministic("x", pyro.param("loc", torch.zeros(2)) + torch.zeros(batch_size, 2), event_dim=1)
+
+    with pytest.raises(ValueError, match="real and fake rows differ"):
+        run(model)
+    assert list(pyro.get_param_store()) == []

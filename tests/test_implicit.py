@@ -305,3 +305,12 @@ def test_a_pyro_method_of_a_module_is_a_model():
     model = Model()
     GANInference(model.draw, scalar_discriminator(8)).run(DATA, num_steps=2, progress=False)
     assert model.loc.item() != 0
+
+
+def test_samples_of_a_model_with_covariates_and_batch_size_fit_the_covariates():
+    def model(c, batch_size):
+        with pyro.plate("data", batch_size):
+            pyro.deterministic("x", location() + 0.0 * c, event_dim=0)
+
+    inference = moves(model, data=(DATA, torch.zeros(256)))
+    assert inference.sample(7).shape == (7,) and inference.sample(70).shape == (70,)

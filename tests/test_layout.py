@@ -15,9 +15,38 @@ import pyro_gan
 PACKAGE = Path(pyro_gan.__file__).parent
 ORDER = [
     *("checks", "losses", "devices", "dry_run", "data", "player", "discriminator", "implicit", "samples", "optimizers"),
-    *("callbacks", "training", "inference.base", "inference.gan", "inference", ""),
+    *(
+        "export",
+        "replicates",
+        "plots.arrays",
+        "plots.axes",
+        "plots.images",
+        "plots.history",
+        "plots.densities",
+        "plots.interpolation",
+        "plots.calibration",
+        "plots.animation",
+        "plots",
+        "callbacks",
+        "training",
+        "inference.base",
+        "inference.gan",
+        "inference",
+        "",
+    ),
 ]
-ALONE = ["criticism.parzen", "criticism", "plots", "datasets"]
+ALONE = [
+    "criticism.rows",
+    "criticism.parzen",
+    "criticism.two_sample",
+    "criticism.coverage",
+    "criticism.neighbours",
+    "criticism.comparison",
+    "criticism.posterior",
+    "criticism",
+    "export",
+    "datasets",
+]
 MODULES = [module.name for module in pkgutil.walk_packages([str(PACKAGE)], "pyro_gan.")]
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback, ProgressBar, ProgressLines, progress_callbacks
+from pyro_gan.data import minibatches
 
 DATA = 4 + 0.1 * torch.randn(100, generator=torch.Generator().manual_seed(0))
 
@@ -201,3 +202,32 @@ def test_samples_have_the_number_of_rows_asked_for():
     untrained = GANInference(model, lambda x: x.sum(1))
     assert untrained.sample(7).shape == (7, 2)
     assert np.isfinite(untrained.sample(7).numpy()).all()
+
+
+def test_the_last_step_has_a_line(capsys):
+    inference().run(DATA, num_steps=5, print_every=2)
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["step 2/5", "step 4/5", "step 5/5"]
+
+
+def test_an_error_keeps_the_history_of_the_steps_before():
+    class Failing(Callback):
+        def on_step(self, inference):
+            if inference.num_steps_taken == 3:
+                raise RuntimeError("on purpose")
+
+    trained = inference()
+    with pytest.raises(RuntimeError, match="on purpose"):
+        trained.run(DATA, num_steps=9, progress=False, callbacks=Failing())
+    assert trained.history["step"] == [1, 2, 3]
+
+
+def test_transforms_make_tensors_on_the_device():
+    made = []
+
+    def transform(x):
+        made.append(torch.zeros(1).device.type)
+        return x
+
+    stream = minibatches(torch.zeros(4, device="meta").to(torch.int8), 2, torch.device("meta"), transform)
+    next(stream)
+    assert made == ["meta"]

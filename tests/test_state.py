@@ -130,3 +130,73 @@ def test_a_parameter_that_appears_after_loading_takes_its_loaded_value():
     late["on"] = True
     second.sample(1)
     assert value != 0 and pyro.param("late").item() == value
+
+
+def test_parameters_of_a_function_keep_their_names_when_others_appear():
+    first, second = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    first.requires_grad_(False)
+    inference = GANInference(location_model, lambda x: first(x[:, None]) + second(x[:, None]))
+    inference.run(DATA[:, 0], num_steps=2, progress=False)
+    names = dict(inference.discriminator.parameters)
+    first.requires_grad_(True)
+    inference.run(DATA[:, 0], num_steps=2, progress=False)
+    assert {name: inference.discriminator.parameters[name] for name in names} == names
+    assert len(inference.state_dict()["discriminator"]["parameters"]) == 4
+    assert set(inference.state_dict()["optim_d"]["state"]) == set(inference.discriminator.parameters)
+
+
+def test_a_cleared_store_starts_the_model_anew():
+    inference = GANInference(location_model, scalar_discriminator(4)).run(DATA[:, 0], num_steps=3, progress=False)
+    pyro.clear_param_store()
+    inference.run(DATA[:, 0], num_steps=1, progress=False)
+    state = inference.state_dict()
+    assert state["model"]["parameters"]["loc"].item() == pyro.param("loc").item()
+    assert state["optim"]["state"]["loc"]["step"] == 1
+
+
+def test_a_state_that_fits_one_player_alone_changes_neither():
+    inference = make().run(DATA, num_steps=1, progress=False)
+    state = inference.state_dict()
+    state["model"]["parameters"] = {name: value + 1 for name, value in state["model"]["parameters"].items()}
+    state["discriminator"]["parameters"].pop("0.weight")
+    before = inference.model.state_dict()["parameters"]
+    with pytest.raises(ValueError, match=r"has no parameter '0.weight'"):
+        inference.load_state_dict(state)
+    after = inference.model.state_dict()["parameters"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_first_run_that_fails_keeps_the_loaded_state_for_the_next():
+    fails = {"on": True}
+
+    def model(batch_size):
+        x = location_model(batch_size)
+        if fails["on"]:
+            raise RuntimeError("not yet")
+        return x
+
+    first = GANInference(location_model, scalar_discriminator(4)).run(DATA[:, 0], num_steps=3, progress=False)
+    state, loc = first.state_dict(), pyro.param("loc").item()
+    pyro.clear_param_store()
+    second = GANInference(model, scalar_discriminator(4))
+    second.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="not yet"):
+        second.sample(1)
+    fails["on"] = False
+    pyro.clear_param_store()
+    second.sample(1)
+    assert pyro.param("loc").item() == loc
+
+
+def test_a_loaded_model_knows_its_site_without_its_data():
+    def model(x=None, batch_size=64):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        with pyro.plate("data", batch_size):
+            pyro.sample("x", pyro.distributions.Normal(loc, 0.1), obs=x)
+
+    state = GANInference(model, scalar_discriminator(4)).run(DATA[:, 0], num_steps=3, progress=False).state_dict()
+    loc = pyro.param("loc").item()
+    pyro.clear_param_store()
+    second = GANInference(model, scalar_discriminator(4))
+    second.load_state_dict(state)
+    assert second.sample(500).mean().item() == pytest.approx(loc, abs=0.03)

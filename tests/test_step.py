@@ -277,3 +277,53 @@ def test_the_models_own_number_of_rows_may_differ_from_the_minibatchs():
 
     inference = GANInference(model, scalar_discriminator(4)).run(torch.randn(7), num_steps=2, progress=False)
     assert inference.sample(25).shape == (25,)
+
+
+def test_nothing_is_updated_when_the_data_end_within_a_step():
+    generator, discriminator = networks()
+    inference = GANInference(network_model(generator, NOISE_SIZE), discriminator, discriminator_steps=3)
+    before = copies(generator, discriminator)
+    with pytest.raises(ValueError, match="the data ran out at step 1"):
+        inference.run(iter(torch.randn(2, 8, 3)), num_steps=5, progress=False)
+    assert all_equal(before, generator, discriminator)
+
+
+def test_a_model_with_gradients_of_its_own_is_not_trained_for_the_discriminator():
+    generator, discriminator = networks()
+    plain = network_model(generator, NOISE_SIZE)
+
+    def model(batch_size):
+        with torch.enable_grad():  # as a simulator does that follows a gradient
+            return plain(batch_size)
+
+    inference = GANInference(model, discriminator)
+    before = copies(generator)
+    inference.step(torch.randn(8, 3), player="discriminator")
+    assert all_equal(before, generator)
+    assert len(inference.optim_d.parameters) == 4
+
+
+def test_a_player_that_is_frozen_for_a_while_rests():
+    generator, discriminator = networks()
+    inference = GANInference(network_model(generator.eval(), NOISE_SIZE), discriminator)
+    inference.step(torch.randn(8, 3))
+    generator.requires_grad_(False)
+    before, before_d = copies(generator), copies(discriminator)
+    inference.step(torch.randn(8, 3))
+    assert all_equal(before, generator) and not all_equal(before_d, discriminator)
+
+
+def test_the_buffers_behind_a_bound_method_are_kept_and_known():
+    class Judge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.head = nn.BatchNorm1d(3), nn.Linear(3, 1)
+
+        def judge(self, x):
+            return self.head(self.norm(x))
+
+    generator, judge = networks()[0], Judge()
+    inference = GANInference(network_model(generator, NOISE_SIZE), judge.judge)
+    inference.evaluate_loss(torch.randn(8, 3))
+    assert judge.norm.num_batches_tracked == 0
+    assert len(inference.state_dict()["discriminator"]["others"]) == 3

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gan.criticism.rows import matching_rows
+
 CHUNK_ENTRIES = 2**24
 """How many distances are held at once: 64 MiB in single precision."""
 
@@ -41,8 +43,8 @@ def parzen_log_likelihood(samples: Any, test: Any, sigma: float) -> ParzenEstima
         nats.
 
     Raises:
-        ValueError: Event shapes differ, there are no rows, values are not finite numbers of floating point, or `sigma`
-            is not positive.
+        ValueError: Devices or event shapes differ, there are no rows, values are not finite numbers of floating point,
+            or `sigma` is not positive.
 
     Example:
         >>> parzen_log_likelihood(torch.zeros(5, 1), torch.zeros(3, 1), sigma=1.0).mean      # log N(0; 0, 1)
@@ -95,19 +97,4 @@ def _log_likelihoods(samples: Tensor, rows: Tensor, sigma: float) -> Tensor:
 
 
 def _rows(samples: Any, test: Any) -> tuple[Tensor, Tensor]:
-    """Both as matrices of one row a sample, checked."""
-    samples, test = torch.as_tensor(samples).detach(), torch.as_tensor(test).detach()
-    if samples.dim() == 0 or test.dim() == 0 or samples.shape[1:] != test.shape[1:]:
-        raise ValueError(
-            f"samples have shape {tuple(samples.shape)} and test rows {tuple(test.shape)}: expected "
-            "(num_rows, *event_shape) with the same event shape."
-        )
-    if not len(samples) or not len(test):
-        raise ValueError(f"expected rows in both, but there are {len(samples)} samples and {len(test)} test rows.")
-    for name, rows in ("samples", samples), ("test rows", test):
-        if not rows.is_floating_point():
-            raise ValueError(f"{name} are of type {rows.dtype}, but expected floating point. Scale them first.")
-        if not torch.isfinite(rows).all():
-            raise ValueError(f"{name} hold NaN or infinity. Remove such rows first.")
-    precision = torch.promote_types(samples.dtype, test.dtype)
-    return samples.reshape(len(samples), -1).to(precision), test.reshape(len(test), -1).to(precision)
+    return matching_rows(samples, test, names=("samples", "test rows"))

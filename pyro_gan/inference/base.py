@@ -7,9 +7,9 @@ log of their density ratio; the generator's side descends along that estimate. A
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 from os import PathLike
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -19,14 +19,20 @@ from pyro_gan.checks import positive_integer
 from pyro_gan.data import Batch, as_batch, minibatches
 from pyro_gan.devices import resolve_device
 from pyro_gan.discriminator import Discriminator, check_logits, leaves
-from pyro_gan.dry_run import kept_buffers, kept_random_state
+from pyro_gan.dry_run import dropped_parameters, kept_buffers, kept_random_state
+from pyro_gan.export import to_inference_data
 from pyro_gan.implicit import Arguments, ImplicitModel
 from pyro_gan.losses import Loss, NonSaturating
 from pyro_gan.optimizers import OptimizerChoice, PlayerOptimizer
+from pyro_gan.replicates import draw_replicates
 from pyro_gan.samples import Samples
 from pyro_gan.training import StepRecord, train
 
-Player = Literal["generator", "discriminator"]
+if TYPE_CHECKING:
+    from arviz import InferenceData
+    from xarray import DataTree
+
+PlayerName = Literal["generator", "discriminator"]
 
 
 class StepLosses(NamedTuple):
@@ -101,7 +107,7 @@ class AdversarialInference(ABC):
             batch_size: The rows of a minibatch, at most all there are.
             transform: Applied to each minibatch on the device, such as `lambda x: x / 255`.
             progress: Whether to show progress: a bar in a terminal or a notebook, else plain lines.
-            print_every: The number of steps between plain lines; by default a tenth of the run.
+            print_every: The number of steps between plain lines, where there is no bar; by default a tenth of the run.
             callbacks: What else to do during the run, as :class:`~pyro_gan.callbacks.Callback` objects.
 
         Returns:
@@ -111,15 +117,16 @@ class AdversarialInference(ABC):
             TypeError, ValueError: An argument or the data do not fit, or a loss is NaN or infinite; see the message.
         """
         num_steps = positive_integer("num_steps", num_steps)
-        callbacks = [*progress_callbacks(progress, print_every), *callbacks]
-        for callback in callbacks:
+        given = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+        for callback in given:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be pyro_gan.callbacks.Callback objects, but one is {callback!r}.")
+        callbacks = [*progress_callbacks(progress, print_every), *given]
         batches = minibatches(data, batch_size, self.device, transform)
         train(self, batches, num_steps, callbacks)
         return self
 
-    def step(self, *batch: Any, player: Player | None = None) -> StepLosses:
+    def step(self, *batch: Any, player: PlayerName | None = None) -> StepLosses:
         """Take one step on a minibatch: `discriminator_steps` updates of the discriminator, then one of the generator.
 
         Args:
@@ -138,18 +145,23 @@ class AdversarialInference(ABC):
         record = self.take_step(repeat(self._batch(batch)), player)
         return StepLosses(record.generator_loss, record.discriminator_loss)
 
-    def take_step(self, batches: Iterator[Batch], player: Player | None = None) -> StepRecord:
+    def take_step(self, batches: Iterator[Batch], player: PlayerName | None = None) -> StepRecord:
         """Take one step on a stream of minibatches, a fresh one for each update of the discriminator."""
-        batch = next(batches)
-        self._get_ready(batch)
+        number = 1 if player == "generator" else self.discriminator_steps
+        minibatches = list(islice(batches, number))
+        if len(minibatches) < number:
+            raise ValueError(
+                f"the data ran out at step {self.num_steps_taken + 1}: an iterator can be read only once. Pass "
+                "something that can be read again, such as a list or a DataLoader, or an endless generator."
+            )
+        self._get_ready(minibatches[0])
         generator_loss = discriminator_loss = real_probability = fake_probability = None
         if player != "generator":
-            for update in range(self.discriminator_steps):
-                batch = next(batches) if update else batch
+            for batch in minibatches:
                 discriminator_loss, real_probability, fake_probability = self._update_discriminator(batch)
             self.optim_d.advance_schedule()
         if player != "discriminator":
-            generator_loss = self._update_generator(batch)
+            generator_loss = self._update_generator(minibatches[-1])
             self.optim.advance_schedule()
         self.num_steps_taken += 1
         return StepRecord(generator_loss, discriminator_loss, real_probability, fake_probability)
@@ -235,10 +247,55 @@ class AdversarialInference(ABC):
         """
         values = as_batch(x, self.device)
         rows = values if isinstance(values, dict) else {"x": values[0]}
-        precision = next((leaf.dtype for leaf in self.discriminator.parameters.values()), None)
+        precision = next((leaf.dtype for leaf in self.discriminator.parameters.values()), torch.get_default_dtype())
         rows = {site: value.to(precision) if value.is_floating_point() else value for site, value in rows.items()}
         with torch.no_grad(), kept_buffers():
             return self.loss.log_ratio(self.discriminator(rows))
+
+    def to_inference_data(self, *batch: Any, num_draws: int = 100) -> "InferenceData | DataTree":
+        """Export to ArviZ: data, draws of the model as it stands, and the training history.
+
+        Args:
+            batch: The data, as in :meth:`step`; `num_draws` data sets of as many rows are drawn and kept in memory.
+            num_draws: The number of replicated data sets.
+
+        Returns:
+            ArviZ's container, with the groups of :mod:`pyro_gan.export`: the noise and other latent sites in `prior`,
+            the compared sites in `posterior_predictive`, `observed_data`, and `training_history`.
+
+        Raises:
+            ImportError: ArviZ is not installed.
+            TypeError, ValueError: As in :meth:`step`, or `num_draws` is no positive integer.
+        """
+        num_draws = positive_integer("num_draws", num_draws)
+        values = self._batch(batch)
+        self._get_ready(values)
+        arguments = self.model.arguments(values)
+        with torch.no_grad(), kept_buffers():
+            replicates = draw_replicates(self.model, arguments, num_draws)
+        observed = self.model.real(replicates.last, arguments, values)
+        constant = {
+            name: value
+            for name, value in self.model.named_arguments(arguments).items()
+            if isinstance(value, Tensor) and not any(value is rows for rows in replicates.last.observed.values())
+        }
+        plates = next(iter(replicates.dims[site] for site in observed))
+        return to_inference_data(
+            prior=replicates.latent or None,
+            posterior_predictive=replicates.compared,
+            observed_data=observed,
+            constant_data=constant or None,
+            history=self.history,
+            dims={**replicates.dims, **dict.fromkeys(constant, plates[:1])},
+            seed=torch.initial_seed(),
+            settings={
+                "algorithm": type(self).__name__,
+                "loss": type(self.loss).__name__,
+                "discriminator_steps": self.discriminator_steps,
+                "num_steps_taken": self.num_steps_taken,
+                "device": str(self.device),
+            },
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The state of both players, their optimizers, the step count and the history.
@@ -273,12 +330,15 @@ class AdversarialInference(ABC):
         expected = {"num_steps_taken", "history", "model", "discriminator", "optim", "optim_d"}
         if not isinstance(state, dict) or set(state) != expected:
             raise ValueError("expected a state that state_dict() returned, but this is none. Pass what it returned.")
+        self.model.check_state_dict(state["model"])
+        self.discriminator.check_state_dict(state["discriminator"])
         self.model.load_state_dict(state["model"])
         self.discriminator.load_state_dict(state["discriminator"])
         self.optim.load_state_dict(state["optim"])
         self.optim_d.load_state_dict(state["optim_d"])
         self.num_steps_taken = state["num_steps_taken"]
-        self.history = {name: list(values) for name, values in state["history"].items()}
+        self.history.clear()
+        self.history.update({name: list(values) for name, values in state["history"].items()})
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write :meth:`state_dict` to a file."""
@@ -286,18 +346,24 @@ class AdversarialInference(ABC):
 
     def load(self, path: str | PathLike[str]) -> Self:
         """Read a state that :meth:`save` wrote, onto this inference's device, and return the inference itself."""
-        self.load_state_dict(torch.load(path, map_location=self.device, weights_only=True))
+        self.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         return self
 
     def _update_discriminator(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Update the discriminator once; return its loss, and its mean probability on real and on fake rows."""
         with torch.no_grad():
             samples = self.draw(batch)
-        real_logits, fake_logits = self.discriminator(samples.real), self.discriminator(samples.fake)
+        samples.check_alike()
+        # A model may compute gradients of its own under torch.enable_grad(): none of its graph goes further.
+        real_logits, fake_logits = (
+            self.discriminator({site: value.detach() for site, value in sample.items()})
+            for sample in (samples.real, samples.fake)
+        )
         loss = _total(self.loss.discriminator(real_logits, fake_logits))
         parameters = leaves(loss)
         if not self.optim_d.knows(parameters):
-            self.optim_d.meet(self.discriminator.meet(parameters))
+            self.discriminator.meet(parameters)
+            self._meet()
         self.optim_d.update(loss, parameters)
         with torch.no_grad():
             real, fake = (self.loss.log_ratio(logits).sigmoid().mean() for logits in (real_logits, fake_logits))
@@ -310,7 +376,7 @@ class AdversarialInference(ABC):
         loss = _total(self.loss.generator(real_logits, self.discriminator(samples.fake)))
         parameters = list(samples.parameters.values())
         if not self.optim.knows(parameters):
-            self.optim.meet(samples.parameters)
+            self._meet()
         self.optim.update(loss, parameters)
         return loss.detach()
 
@@ -318,15 +384,19 @@ class AdversarialInference(ABC):
         """Before the first step: try everything on one minibatch, refuse what can not work, make the optimizers."""
         if self._is_ready:
             return
-        with kept_buffers(), kept_random_state(self.device), torch.enable_grad():
+        with dropped_parameters(), kept_buffers(), kept_random_state(self.device), torch.enable_grad():
             samples = self.draw(batch)
             samples.check()
             self.discriminator(samples.real)
             check_logits(self.discriminator(samples.fake))
-        _check_apart(self.model.parameters, self.discriminator.parameters)
-        self.optim.meet(samples.parameters)
-        self.optim_d.meet(self.discriminator.parameters)
+            self._meet()
         self._is_ready = True
+
+    def _meet(self) -> None:
+        """Give each player's optimizer the parameters that it does not know yet."""
+        _check_apart(self.model.parameters, self.discriminator.parameters)
+        self.optim.meet({name: leaf for name, leaf in self.model.parameters.items() if leaf.requires_grad})
+        self.optim_d.meet(self.discriminator.parameters)
 
     def _batch(self, batch: tuple[Any, ...]) -> Batch:
         return as_batch(batch[0] if len(batch) == 1 else batch, self.device)
