@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint docs clean
+.PHONY: demo test test-all lint docs pictures clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python examples/demo.py --out output/demo
@@ -22,6 +22,9 @@ lint: $(VENV)/test.installed
 
 docs: $(VENV)/docs.installed
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+pictures: $(VENV)/demo.installed
+	$(BIN)/python docs/make_pictures.py
 
 clean:
 	rm -rf $(VENV) output docs/_build build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -260,8 +260,10 @@ class ImplicitModel(Player):
         Raises:
             ValueError: None of these decides.
         """
-        named = {**self.named_arguments(arguments), **(batch if isinstance(batch, dict) else {}), **draw.observed}
+        named = {**(batch if isinstance(batch, dict) else {}), **draw.observed}
         rest = arguments.spare or (tuple(batch) if not isinstance(batch, dict) and len(batch) == 1 else ())
+        if len(draw.values) > len(rest):  # else the arguments, which take time to name, decide nothing
+            named = {**self.named_arguments(arguments), **named}
         real = {name: named[name] for name in draw.values if isinstance(named.get(name), Tensor)}
         missing = [name for name in draw.values if name not in real]
         if len(missing) > len(rest):

@@ -7,7 +7,9 @@ log of their density ratio; the generator's side descends along that estimate. A
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from itertools import islice, repeat
+from operator import add
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
@@ -404,7 +406,7 @@ class AdversarialInference(ABC):
 
 def _total(losses: tuple[Tensor, ...]) -> Tensor:
     """The sum of the means of per-row losses."""
-    return torch.stack([rows.mean() for rows in losses]).sum() if len(losses) > 1 else losses[0].mean()
+    return reduce(add, (rows.mean() for rows in losses))
 
 
 def _check_apart(generator: dict[str, Tensor], discriminator: dict[str, Tensor]) -> None:
