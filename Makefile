@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint docs pictures clean
+.PHONY: demo test test-all lint docs pictures benchmark clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python examples/demo.py --out output/demo
@@ -22,6 +22,9 @@ lint: $(VENV)/test.installed
 
 docs: $(VENV)/docs.installed
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+benchmark: $(VENV)/demo.installed
+	$(BIN)/python tests/benchmarks/step.py
 
 pictures: $(VENV)/demo.installed
 	$(BIN)/python docs/make_pictures.py
