@@ -24,7 +24,7 @@ docs: $(VENV)/docs.installed
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 benchmark: $(VENV)/demo.installed
-	$(BIN)/python tests/benchmarks/step.py
+	$(BIN)/python tests/benchmarks/step.py --out docs/benchmarks/step.txt
 
 pictures: $(VENV)/demo.installed
 	$(BIN)/python docs/make_pictures.py

@@ -8,10 +8,12 @@ alike; the table has the median of the blocks, and its ratio to the careful loop
 """
 
 import argparse
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from itertools import repeat
+from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
@@ -118,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--steps", type=int, default=50, help="steps a block")
+    parser.add_argument("--out", type=Path, help="a file for the table")
     args = parser.parse_args()
     pyro.set_rng_seed(0)
     steps = contenders(torch.randint(0, 256, (60_000, NUM_PIXELS), dtype=torch.uint8))
@@ -130,9 +133,21 @@ def main() -> None:
             if block:  # the first warms up
                 times[name].append((time.perf_counter() - start) / args.steps * 1e3)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n{'':16s}{'ms a step':>12s}{'ratio':>8s}")
-    for name, median in medians.items():
-        print(f"{name:16s}{median:12.2f}{median / medians['careful loop']:8.2f}")
+    lines = [
+        f"{machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        f"{'':16s}{'ms a step':>12s}{'ratio':>8s}",
+        *(f"{name:16s}{median:12.2f}{median / medians['careful loop']:8.2f}" for name, median in medians.items()),
+    ]
+    print("\n".join(lines))
+    if args.out is not None:
+        args.out.write_text("\n".join(lines) + "\n")
+
+
+def machine() -> str:
+    """The processor's name, as far as the system tells."""
+    information = Path("/proc/cpuinfo")
+    names = information.read_text().splitlines() if information.exists() else []
+    return next((line.partition(": ")[2] for line in names if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":
