@@ -8,6 +8,7 @@ arguments, and which part of it is the real sample of a compared site.
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import pyro
@@ -152,8 +153,8 @@ class ImplicitModel(Player):
             with self.look(), torch.no_grad():
                 self.sites = self._find_sites(arguments)
         # Off the CPU, checking the arguments of distributions waits for the device; the first run has checked them.
-        validates = pyro.distributions.is_validation_enabled() and self.device.type == "cpu"
-        with self.creating, pyro.distributions.validation_enabled(validates):
+        unchecked = nullcontext() if self.device.type == "cpu" else pyro.distributions.validation_enabled(False)
+        with self.creating, unchecked:
             draw = self._run(arguments)
         if len(draw.values) != len(self.sites or ()):
             missing = sorted(set(self.sites or ()) - set(draw.values))
