@@ -26,7 +26,7 @@ class Arguments(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     spare: tuple[Tensor, ...] = ()
-    """The minibatch's leading element where the model is not given it: then it is the compared site's real rows."""
+    """Elements of the minibatch that the model is not given because they are compared sites' real rows, in order."""
 
 
 class Draw(Messenger):
@@ -194,24 +194,30 @@ class ImplicitModel(Player):
     def arguments(self, batch: Batch) -> Arguments:
         """How the model is called on a minibatch.
 
-        A tuple fills the model's data parameters in order. Where the model has one fewer, or none at all, the leading
-        element is the compared site's real sample and is not passed. A mapping fills the parameters by name.
+        A mapping fills the model's parameters by name, and so does a tuple with an element for each of several compared
+        sites. Any other tuple fills the data parameters in order, as `SVI.step` would; elements beyond, such as labels,
+        are left out. For a model that takes no data, the first element is the compared site's real sample.
 
         Raises:
             TypeError: The minibatch does not fit the model's parameters.
         """
+        num_rows = number_of_rows(batch)
         if isinstance(batch, dict):
-            return self._with_batch_size(Arguments((), self._by_name(batch)), number_of_rows(batch))
+            return self._with_batch_size(Arguments((), self._by_name(batch)), num_rows)
         self._check_keywords()
-        args = batch if self._fits(len(batch)) else batch[1:] if self._fits(len(batch) - 1) else ()
-        if not args and self._required():
+        if self.sites is not None and len(self.sites) == len(batch) > 1 and not self._fits(len(batch)):
+            by_site = dict(zip(self.sites, batch, strict=True))
+            kwargs = self._by_name(by_site)
+            spare = tuple(value for site, value in by_site.items() if site not in kwargs)
+            return self._with_batch_size(Arguments((), kwargs, spare), num_rows)
+        args = batch if self._data_parameters is None else batch[: len(self._data_parameters)]
+        if len(args) < self._required():
             raise TypeError(
                 f"the model takes {len(self._data_parameters or ())} data arguments "
                 f"({', '.join(self._data_parameters or ())}), but the minibatch has {len(batch)} elements. "
                 "Pass the data as a tuple that matches the model's arguments, or as a mapping from their names."
             )
-        spare = () if len(args) == len(batch) else batch[:1]
-        return self._with_batch_size(self._placed(args, spare), number_of_rows(batch))
+        return self._with_batch_size(self._placed(args, () if args else batch[:1]), num_rows)
 
     def _check_keywords(self) -> None:
         """Refuse a tuple for a model that needs an argument by name."""
@@ -256,7 +262,8 @@ class ImplicitModel(Player):
 
         Returns:
             A tensor by site with shape `(num_rows, *event_shape)`: what the model observed there, else the minibatch's
-            element of that name, else the argument of that name, else the minibatch's only or leading element.
+            element of that name, else the argument of that name, else the minibatch's only element, or one that the
+            model is not given.
 
         Raises:
             ValueError: None of these decides.

@@ -312,5 +312,26 @@ def test_samples_of_a_model_with_covariates_and_batch_size_fit_the_covariates():
         with pyro.plate("data", batch_size):
             pyro.deterministic("x", location() + 0.0 * c, event_dim=0)
 
-    inference = moves(model, data=(DATA, torch.zeros(256)))
+    inference = moves(model, data={"x": DATA, "c": torch.zeros(256)})
     assert inference.sample(7).shape == (7,) and inference.sample(70).shape == (70,)
+
+
+def test_labels_of_a_loader_are_left_out_by_a_model_that_takes_the_images_alone():
+    def model(images):
+        with pyro.plate("data", len(images)):
+            pyro.sample("x", dist.Normal(location(), 0.1), obs=images)
+
+    pairs = torch.utils.data.TensorDataset(DATA, torch.zeros(len(DATA), dtype=torch.long))
+    inference = moves(model, data=torch.utils.data.DataLoader(pairs, batch_size=32))
+    assert inference.sample(5).shape == (5,)
+
+
+def test_a_tuple_that_does_not_tell_the_real_sample_is_refused():
+    def model(c):
+        with pyro.plate("data", len(c)):
+            pyro.deterministic("x", location() + 0.0 * c, event_dim=0)
+
+    with pytest.raises(
+        ValueError, match=r"no part of the data is known to be the real sample of site 'x'. Pass the data"
+    ):
+        moves(model, data=(DATA, torch.zeros(256)))
