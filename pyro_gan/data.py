@@ -6,6 +6,7 @@ replacement. Everything else that gives minibatches, from a `DataLoader` to a ge
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -48,7 +49,7 @@ def minibatches(
     if type(data) is TensorDataset:  # a subclass may have its own way to get a row
         data = data.tensors
     if _is_array(data) or isinstance(data, tuple | Mapping):
-        stream = _gathered(as_batch(data, device, "data"), batch_size, copies=transform is not None)
+        stream = _gathered(as_batch(data, device, "data", may_wait=True), batch_size, copies=transform is not None)
     elif isinstance(data, Dataset):
         stream = _read(_loader(data, batch_size), device)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
@@ -61,24 +62,26 @@ def minibatches(
     return stream if transform is None else _transformed(stream, transform, device)
 
 
-def as_batch(value: Any, device: torch.device, source: str = "the minibatch") -> Batch:
+def as_batch(value: Any, device: torch.device, source: str = "the minibatch", may_wait: bool = False) -> Batch:
     """What a loader gives, or a user passes to `step`, as a minibatch on the device.
 
     Args:
         value: A tensor or array, a tuple or list, or a mapping of such.
         device: Where to put them.
         source: What to call `value` in messages.
+        may_wait: Whether values that lie on a device already are read too, to see that they are finite.
 
     Raises:
         TypeError: `value` holds something that is no array.
-        ValueError: The arrays are empty or differ in length.
+        ValueError: The arrays are empty or differ in length, or a value is NaN or infinite.
     """
+    place = partial(_placed, device=device, may_wait=may_wait)
     if isinstance(value, Mapping):
-        batch: Batch = {name: _placed(array, f"{source}[{name!r}]", device) for name, array in value.items()}
+        batch: Batch = {name: place(array, f"{source}[{name!r}]") for name, array in value.items()}
     elif isinstance(value, tuple | list):
-        batch = tuple(_placed(array, f"{source}[{index}]", device) for index, array in enumerate(value))
+        batch = tuple(place(array, f"{source}[{index}]") for index, array in enumerate(value))
     else:
-        batch = (_placed(value, source, device),)
+        batch = (place(value, source),)
     _check_lengths(batch, source)
     return batch
 
@@ -88,13 +91,12 @@ def number_of_rows(batch: Batch) -> int:
     return len(next(iter(_tensors(batch))))
 
 
-def _placed(array: Any, name: str, device: torch.device) -> Tensor:
+def _placed(array: Any, name: str, device: torch.device, may_wait: bool) -> Tensor:
     """A tensor on the device, which shares the array's memory where it can."""
     tensor = array.detach() if isinstance(array, Tensor) else _from_numpy(array, name)
     if tensor.dim() == 0:
         raise ValueError(f"{name} has no rows: it is a single number. Pass arrays with shape (num_rows, ...).")
-    # What is on a device already is checked once, as a data set; reading each minibatch there would wait for it.
-    if tensor.is_floating_point() and (tensor.device.type == "cpu" or name.startswith("data")):
+    if tensor.is_floating_point() and (tensor.device.type == "cpu" or may_wait):
         _check_finite(tensor, name)
     return tensor.to(device, non_blocking=True)
 

@@ -244,11 +244,9 @@ class ImplicitModel(Player):
         """
         if args or not self._needs_arguments():
             arguments = Arguments(args, {})
-            return (
-                arguments
-                if "batch_size" in self.named_arguments(arguments)
-                else self._with_batch_size(arguments, num_rows)
-            )
+            if "batch_size" in self.named_arguments(arguments):
+                return arguments
+            return self._with_batch_size(arguments, num_rows)
         if last is None:
             raise TypeError(
                 f"the model takes {', '.join(self._data_parameters or ())}, and no step has been taken whose arguments "
