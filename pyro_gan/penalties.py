@@ -1,0 +1,478 @@
+r"""What is added to the discriminator's loss so that it stays smooth, or is done to its weights after an update.
+
+Where two samples hardly overlap, the discriminator's loss falls as long as its slope grows, and the other player
+circles around the data or stands still. Penalties of the squared gradient of the logit :math:`D`,
+
+.. math:: R_1 = \frac{\gamma}{2} \mathbb{E}_{x \sim \text{real}} \|\nabla D(x)\|^2, \qquad
+    R_2 = \frac{\gamma}{2} \mathbb{E}_{x \sim \text{fake}} \|\nabla D(x)\|^2,
+
+make the game converge from near its solution. The Wasserstein distance needs a critic whose slope is at most 1: the
+gradient penalty pulls the norm :math:`\|\nabla D\|` towards 1 between real and fake rows, weight clipping bounds the
+weights.
+
+A penalty is any callable from a :class:`Judgement` to a tensor; its mean is added to the discriminator's loss. Rows are
+joint samples: the norm at a row runs over all event dimensions of all sites together, and a row has one norm.
+
+Gradients of gradients are taken, which compiled modules (`torch.compile`) and cuDNN's recurrent networks do not offer.
+The gradient at a row is that of the sum of all logits. With batch normalization a row changes all logits, and what is
+penalized is no longer the slope at single rows; layer, group and spectral normalization do not have this fault.
+
+What a penalty can not tell: that it is small says that the discriminator is flat, not that the samples are alike.
+
+References:
+    Mescheder, Geiger and Nowozin (2018), "Which Training Methods for GANs do actually Converge?", section 4.
+    Gulrajani et al. (2017), "Improved Training of Wasserstein GANs", section 4.
+    Arjovsky, Chintala and Bottou (2017), "Wasserstein GAN", section 3.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Judgement(NamedTuple):
+    """The two samples of an update of the discriminator, and what it says about them.
+
+    The rows of floating point are leaves that require a gradient. So
+    `torch.autograd.grad(judgement.real_logits.sum(), judgement.real["x"], create_graph=True)` gives the gradient of the
+    logit at each row without another run of the discriminator.
+
+    Whatever the discriminator's loss should have added to it can be written as a function of a judgement. It returns
+    per-row values, whose mean is taken, or a 0-dimensional tensor.
+
+    Example:
+        A drift term, which keeps the logits of real rows near 0 (Karras et al. 2018, appendix A.1):
+
+        >>> def drift(judgement):
+        ...     return 1e-3 * judgement.real_logits.square()
+
+        An L2 term on the weights of a network, and the mean slope at the fake rows:
+
+        >>> network = torch.nn.Linear(2, 1)
+        >>> def ridge(judgement):
+        ...     return 1e-4 * network.weight.square().sum()
+        >>> def slope(judgement):
+        ...     logits, rows = judgement.fake_logits, judgement.fake["x"]
+        ...     (gradients,) = torch.autograd.grad(logits.sum(), rows, create_graph=True)
+        ...     return gradients.abs().mean(1)
+    """
+
+    discriminator: Callable[[dict[str, Tensor]], Tensor]
+    """From the rows of each site, with shape `(num_rows, *event_shape)`, to the logits, with shape `(num_rows,)`."""
+
+    real: dict[str, Tensor]
+    """The N real rows by site, each with shape `(N, *event_shape)`."""
+
+    fake: dict[str, Tensor]
+    """The M fake rows by site, each with shape `(M, *event_shape)`."""
+
+    real_logits: Tensor
+    """The logits of the real rows, with shape `(N,)`."""
+
+    fake_logits: Tensor
+    """The logits of the fake rows, with shape `(M,)`."""
+
+
+PenaltyFunction = Callable[[Judgement], Tensor]
+"""What a penalty is: per-row values, or a 0-dimensional tensor, as a function of a judgement."""
+
+
+class Penalty(ABC):
+    """A penalty with a look before the first step and a hand in what follows an update; subclass it to add one.
+
+    A penalty that needs neither can be a plain function.
+    """
+
+    reads_gradients = True
+    """Whether the gradient with respect to the rows is read. Where no penalty reads it, rows do not require one."""
+
+    @abstractmethod
+    def __call__(self, judgement: Judgement) -> Tensor:
+        """The penalty, with shape `(num_rows,)` or 0-dimensional; its mean is added to the discriminator's loss.
+
+        Args:
+            judgement: Both samples and their logits.
+        """
+
+    def after_update(self, parameters: list[Tensor]) -> None:  # noqa: B027 - most penalties have nothing to do here
+        """Called after each update of the discriminator with its parameters, which may be changed in place."""
+
+    def set_progress(self, progress: float) -> None:  # noqa: B027
+        """Called in each step of a run with the part of it that is done, from 0 to 1, and with 0 when it has ended."""
+
+    def check(self, real: dict[str, Tensor]) -> None:  # noqa: B027
+        """Called once before the first step, to refuse rows that the penalty can not work with.
+
+        Args:
+            real: The real rows of the first minibatch by site, each with shape `(N, *event_shape)`.
+
+        Raises:
+            ValueError: They do not fit; the message has the site and the mend.
+        """
+
+
+class SitePenalty(Penalty):
+    """A penalty of the gradient with respect to some sites' rows; the rows of the other sites are held fixed.
+
+    Args:
+        site: The site or the sites; by default all whose rows are of floating point.
+
+    Raises:
+        TypeError: `site` is neither a name nor a list of names.
+    """
+
+    def __init__(self, site: str | Sequence[str] | None) -> None:
+        sites = (site,) if isinstance(site, str) else site
+        if sites is not None and (
+            not isinstance(sites, list | tuple) or not sites or not all(isinstance(name, str) for name in sites)
+        ):
+            raise TypeError(f"site must be a site's name or a list of names, but is {site!r}.")
+        self.sites = None if sites is None else tuple(sites)
+
+    def check(self, real: dict[str, Tensor]) -> None:
+        self.covered_sites(real)
+
+    def covered_sites(self, rows: dict[str, Tensor]) -> list[str]:
+        """The names of the sites that the penalty covers.
+
+        Args:
+            rows: The rows by site, each with shape `(num_rows, *event_shape)`.
+
+        Raises:
+            ValueError: A named site is unknown or not of floating point, or no site is.
+        """
+        floating = [site for site, values in rows.items() if values.is_floating_point()]
+        for site in self.sites or ():
+            self._check_site(site, rows, floating)
+        if not floating:
+            types = ", ".join(f"{values.dtype} at site {site!r}" for site, values in rows.items())
+            raise ValueError(
+                f"{type(self).__name__} needs rows of floating point, since others have no gradient, but found {types}."
+                " Convert them, for example with transform=lambda x: x / 255, or use WeightClipping or "
+                "torch.nn.utils.parametrizations.spectral_norm, which need no gradient of rows."
+            )
+        return floating if self.sites is None else list(self.sites)
+
+    def _check_site(self, site: str, rows: dict[str, Tensor], floating: list[str]) -> None:
+        if site not in rows:
+            raise ValueError(
+                f"{type(self).__name__} is given site={site!r}, but the compared sites are "
+                f"{', '.join(map(repr, rows))}. Name one of them, or leave out site= to cover all."
+            )
+        if site not in floating:
+            others = f"; of floating point: {', '.join(map(repr, floating))}" if floating else ""
+            raise ValueError(
+                f"{type(self).__name__} needs rows of floating point, since others have no gradient, but those of "
+                f"site {site!r} are of type {rows[site].dtype}. Convert them, or name another site{others}."
+            )
+
+
+class SquaredGradient(SitePenalty):
+    r"""The squared gradient of the logit, :math:`\frac{\gamma}{2} \|\nabla D\|^2`, at rows that a subclass chooses.
+
+    Its weight :math:`\gamma` has the unit of a squared length, that of the rows: when centimetres become metres,
+    :math:`\|\nabla D\|^2` grows ten-thousandfold. A weight that suits one data set therefore says nothing of another.
+    With `relative=True` the weight is a number without unit, and what a site's squared gradient is multiplied by is
+
+    .. math:: \frac{\gamma}{2} V_\text{site}, \qquad V_\text{site} = \sum_j \operatorname{Var}(x_j),
+
+    the total variance of the site: the sum over its event dimensions of the variance over the minibatch's rows (divided
+    by their number). The penalty then is the same in all units, for each site. A site whose rows are all alike has the
+    variance 0 and is not penalized.
+
+    The penalty keeps the discriminator from being sharper than the samples allow, which early in a run are far apart,
+    and later may differ in fine detail alone. So a weight may fall along a run.
+
+    Args:
+        weight: The weight :math:`\gamma`, positive; by default 10, the value of the paper's experiments on images, or
+            0.02 where it is relative.
+        final_weight: The weight at the end of a run; it falls, or rises, by the same factor in each step. By default it
+            stays.
+        relative: Whether the weights are in units of each site's total variance.
+        site: The site or the sites that it covers; by default all whose rows are of floating point.
+
+    Raises:
+        TypeError: `site` is neither a name nor a list of names.
+        ValueError: A weight is not a positive finite number.
+    """
+
+    def __init__(
+        self,
+        weight: float | None = None,
+        *,
+        final_weight: float | None = None,
+        relative: bool = False,
+        site: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(site)
+        self.first_weight = _number("weight", (0.02 if relative else 10.0) if weight is None else weight)
+        self.final_weight = self.first_weight if final_weight is None else _number("final_weight", final_weight)
+        self.weight = self.first_weight
+        self.relative = relative
+
+    def set_progress(self, progress: float) -> None:
+        self.weight = self.first_weight * (self.final_weight / self.first_weight) ** progress
+
+    def check(self, real: dict[str, Tensor]) -> None:
+        super().check(real)
+        if self.relative and min(map(len, real.values())) < 2:
+            raise ValueError(
+                f"{type(self).__name__}(relative=True) multiplies its weight by the variance over the rows, but the "
+                "first minibatch has 1 row. Train on more rows at a time, or give an absolute weight with "
+                "relative=False."
+            )
+
+    def penalize(self, logits: Tensor, rows: dict[str, Tensor], reference: dict[str, Tensor]) -> Tensor:
+        """The penalty at each row.
+
+        Args:
+            logits: The logits of the rows, with shape `(num_rows,)`.
+            rows: The rows by site, each with shape `(num_rows, *event_shape)`.
+            reference: The rows by site whose variance the weight is relative to.
+
+        Returns:
+            The penalties, with shape `(num_rows,)`.
+        """
+        sites = self.covered_sites(rows)
+        squares = [gradient.square().sum(1) for gradient in _gradients(logits, [rows[site] for site in sites])]
+        if self.relative:
+            squares = [_total_variance(reference[site]) * square for site, square in zip(sites, squares, strict=True)]
+        return self.weight / 2 * torch.stack(squares).sum(0)
+
+
+class R1(SquaredGradient):
+    r"""The squared gradient of the logit at real rows, :math:`\frac{\gamma}{2} \|\nabla D(x)\|^2`.
+
+    See :class:`SquaredGradient` for the arguments and for the unit of the weight, whose variance is that of real rows.
+
+    Example:
+        >>> rows = {"x": torch.tensor([[3.0, 4.0], [0.0, 1.0]], requires_grad=True)}
+        >>> def halved_square(rows):                        # its gradient is the row itself
+        ...     return rows["x"].square().sum(1) / 2
+        >>> logits = halved_square(rows)
+        >>> judgement = Judgement(halved_square, rows, rows, logits, logits)
+        >>> R1(10.0)(judgement).tolist()                    # 10 / 2 times 25 and 1
+        [125.0, 5.0]
+
+    References:
+        Mescheder et al. (2018), equation 9.
+    """
+
+    def __call__(self, judgement: Judgement) -> Tensor:
+        return self.penalize(judgement.real_logits, judgement.real, judgement.real)
+
+
+class R2(SquaredGradient):
+    r"""The squared gradient of the logit at fake rows, :math:`\frac{\gamma}{2} \|\nabla D(x)\|^2`.
+
+    See :class:`SquaredGradient` for the arguments and for the unit of the weight; the variance is that of the real rows
+    here too.
+
+    References:
+        Mescheder et al. (2018), equation 10.
+    """
+
+    def __call__(self, judgement: Judgement) -> Tensor:
+        return self.penalize(judgement.fake_logits, judgement.fake, judgement.real)
+
+
+class ZeroCentredGradientPenalty(SquaredGradient):
+    r"""The squared gradient of the logit on the way from fake to real rows.
+
+    .. math:: \frac{\gamma}{2} \|\nabla D(\hat x)\|^2, \qquad
+        \hat x = \epsilon x_\text{real} + (1 - \epsilon) x_\text{fake}
+
+    Each real row is paired with a fake one; a pair has one :math:`\epsilon = (1 - \cos \pi u) / 2` with
+    :math:`u \sim U(0, 1)`. This arcsine law has most of its mass near 0 and 1, so that the penalty acts at both ends as
+    :class:`R1` and :class:`R2` do. In between it forces a slope all the way from one sample to the other: where R1 and
+    R2 act alone, a discriminator that is flat at both samples and has a step between them costs nothing, and its
+    generator stands still.
+
+    See :class:`SquaredGradient` for the arguments and for the unit of the weight, whose variance is that of real and
+    fake rows together. Where the samples differ in size, the first `min(N, M)` rows of each are paired. Sites that are
+    not covered are held at the real rows.
+
+    References:
+        Thanh-Tung, Tran and Venkatesh (2019), "Improving Generalization and Stability of Generative Adversarial
+        Networks", equation 8, with a uniform law in place of the arcsine law.
+    """
+
+    def __call__(self, judgement: Judgement) -> Tensor:
+        sites = self.covered_sites(judgement.real)
+        rows = _interpolate(judgement.real, judgement.fake, sites, at_ends=True)
+        both = (
+            {site: torch.cat([judgement.real[site], judgement.fake[site]]) for site in sites} if self.relative else {}
+        )
+        return self.penalize(judgement.discriminator(rows), {site: rows[site] for site in sites}, both)
+
+
+class GradientPenalty(SitePenalty):
+    r"""The gradient's distance from a target norm, :math:`\lambda (\|\nabla D(\hat x)\| - 1)^2`, between the samples.
+
+    Each real row is paired with a fake one, and :math:`\hat x = \epsilon x_\text{real} + (1 - \epsilon) x_\text{fake}`
+    with one :math:`\epsilon \sim U(0, 1)` for a pair, shared by all covered sites and their elements. Where the samples
+    differ in size, the first `min(N, M)` rows of each are paired. Sites that are not covered are held at the real rows.
+
+    One-sided, :math:`\lambda \max(0, \|\nabla D(\hat x)\| - 1)^2`, a critic that is flatter than the target costs
+    nothing. The two-sided penalty can lock a critic: to turn its slope round, it has to pass a slope of 0, which a
+    large weight forbids in one dimension. Where rows have few dimensions, prefer `one_sided=True`.
+
+    The target is a slope: logits per unit of length of the rows, so rows of very different scale are best brought to a
+    common one first. At a gradient of 0, where the norm has a kink, the penalty passes no gradient on.
+
+    Args:
+        weight: The weight :math:`\lambda`, positive.
+        target: The norm that costs nothing, at least 0.
+        one_sided: Whether smaller norms cost nothing either.
+        site: The site or the sites that it covers; by default all whose rows are of floating point.
+
+    Raises:
+        TypeError: `site` is neither a name nor a list of names.
+        ValueError: `weight` is not a positive finite number, or `target` not a finite one that is at least 0.
+
+    Example:
+        >>> real, fake = {"x": torch.zeros(2, requires_grad=True)}, {"x": torch.ones(2, requires_grad=True)}
+        >>> def line(rows):                                 # its slope is 3 everywhere
+        ...     return 3 * rows["x"]
+        >>> judgement = Judgement(line, real, fake, line(real), line(fake))
+        >>> GradientPenalty(10.0)(judgement).tolist()       # 10 (3 - 1)^2
+        [40.0, 40.0]
+
+    References:
+        Gulrajani et al. (2017), equation 3; one-sided: Petzka, Fischer and Lukovnikov (2018), "On the Regularization of
+        Wasserstein GANs".
+    """
+
+    def __init__(
+        self,
+        weight: float = 10.0,
+        *,
+        target: float = 1.0,
+        one_sided: bool = False,
+        site: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(site)
+        self.weight = _number("weight", weight)
+        self.target = _number("target", target, zero_allowed=True)
+        self.one_sided = one_sided
+
+    def __call__(self, judgement: Judgement) -> Tensor:
+        sites = self.covered_sites(judgement.real)
+        rows = _interpolate(judgement.real, judgement.fake, sites)
+        gradients = _gradients(judgement.discriminator(rows), [rows[site] for site in sites])
+        excess = _norms(gradients) - self.target
+        return self.weight * (excess.clamp(min=0) if self.one_sided else excess).square()
+
+
+class WeightClipping(Penalty):
+    """Keeps every parameter of the discriminator in [-clip, clip], by clamping it after each update.
+
+    This bounds the discriminator's slope, by a number that depends on its architecture. It adds nothing to the loss.
+    All parameters are clamped, those of normalization layers too; freeze what should keep its value.
+
+    Args:
+        clip: The largest absolute value of a parameter, positive.
+
+    Raises:
+        ValueError: `clip` is not a positive finite number.
+
+    References:
+        Arjovsky et al. (2017), algorithm 1, line 7.
+    """
+
+    reads_gradients = False
+
+    def __init__(self, clip: float = 0.01) -> None:
+        self.clip = _number("clip", clip)
+
+    def __call__(self, judgement: Judgement) -> Tensor:
+        return judgement.real_logits.new_zeros(())
+
+    def after_update(self, parameters: list[Tensor]) -> None:
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.clamp_(-self.clip, self.clip)
+
+
+def as_penalties(penalty: PenaltyFunction | Sequence[PenaltyFunction] | None) -> tuple[PenaltyFunction, ...]:
+    """The penalties that a user passed, as a tuple.
+
+    Args:
+        penalty: One callable from a :class:`Judgement` to a tensor, a list or tuple of such, or `None` for none.
+
+    Raises:
+        TypeError: It is anything else, such as a number or a class.
+    """
+    if penalty is None:
+        return ()
+    penalties = tuple(penalty) if isinstance(penalty, list | tuple) else (penalty,)
+    for each in penalties:
+        _check_penalty(each)
+    return penalties
+
+
+def _check_penalty(penalty: Any) -> None:
+    if isinstance(penalty, type):
+        name = penalty.__name__
+        raise TypeError(f"penalty={name} is a class, but an object of it is expected. Write penalty={name}().")
+    if isinstance(penalty, Real) and not isinstance(penalty, bool):
+        raise TypeError(
+            f"penalty={penalty!r} is a number, but does not say of what. Name it: penalty=GradientPenalty({penalty!r}) "
+            f"or penalty=[R1({penalty!r}), R2({penalty!r})]."
+        )
+    if not callable(penalty):
+        raise TypeError(
+            "penalty must be a callable from a Judgement to a tensor, such as R1(10.0) or GradientPenalty(10.0), or a "
+            f"list of such, but is or holds {penalty!r} ({type(penalty).__name__})."
+        )
+
+
+def _gradients(logits: Tensor, rows: list[Tensor]) -> list[Tensor]:
+    """The gradient of each row's logit for each site, with shape `(num_rows, num_elements)`; 0 where there is none."""
+    gradients = torch.autograd.grad(logits.sum(), rows, create_graph=True, materialize_grads=True)
+    return [gradient.reshape(len(gradient), -1) for gradient in gradients]
+
+
+def _norms(gradients: list[Tensor]) -> Tensor:
+    """One Euclidean norm a row over all sites; its own gradient at 0 is 0, where that of a square root is NaN."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(rows, dim=1) for rows in gradients]), dim=0)
+
+
+def _total_variance(rows: Tensor) -> Tensor:
+    """The sum over event dimensions of the variance over rows, as a constant."""
+    return rows.detach().var(0, correction=0).sum()
+
+
+def _interpolate(
+    real: dict[str, Tensor], fake: dict[str, Tensor], sites: list[str], at_ends: bool = False
+) -> dict[str, Tensor]:
+    """Rows at random points between real and fake ones in some sites, and the real rows of the others.
+
+    The points are uniform, or `at_ends` of the arcsine law.
+    """
+    first = real[sites[0]]
+    num_rows = min(len(first), len(fake[sites[0]]))
+    epsilon = torch.rand(num_rows, dtype=first.dtype, device=first.device)
+    if at_ends:
+        epsilon = (1 - (math.pi * epsilon).cos()) / 2
+    between = {site: _between(fake[site][:num_rows], real[site][:num_rows], epsilon) for site in sites}
+    return {site: rows[:num_rows] for site, rows in real.items()} | between
+
+
+def _between(fake: Tensor, real: Tensor, epsilon: Tensor) -> Tensor:
+    weight = epsilon.to(real.dtype).reshape(-1, *[1] * (real.dim() - 1))
+    return torch.lerp(fake.to(real.dtype), real, weight).requires_grad_()
+
+
+def _number(name: str, value: Any, zero_allowed: bool = False) -> float:
+    """`value` as a positive finite `float`, or one that may be 0, or an error that names the argument."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if is_number and 0 <= value < math.inf and (value > 0 or zero_allowed):
+        return float(value)
+    expected = "a finite number of at least 0" if zero_allowed else "a positive number"
+    raise ValueError(f"{name} must be {expected}, but is {value!r}.")
