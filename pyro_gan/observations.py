@@ -1,0 +1,120 @@
+"""The shapes of what a guide was trained on, and later values brought into the same form."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_gan.data import Batch, as_batch
+
+
+class Form(NamedTuple):
+    """What all rows of an array have in common."""
+
+    event_shape: torch.Size
+    dtype: torch.dtype
+
+
+class Observations:
+    """Remembers a minibatch's event shapes and number types, and brings later values into the same form.
+
+    Args:
+        batch: A minibatch.
+        device: Where later values are put.
+        order: The names that later values without names stand for, in order, where the minibatch is a mapping.
+    """
+
+    def __init__(self, batch: Batch, device: torch.device, order: Sequence[str] = ()) -> None:
+        elements = batch.items() if isinstance(batch, dict) else enumerate(batch)
+        self.forms: dict[Hashable, Form] = {key: Form(value.shape[1:], value.dtype) for key, value in elements}
+        self.order = tuple(order) if isinstance(batch, dict) else tuple(range(len(batch)))
+        self.is_named = isinstance(batch, dict)
+        self.device = device
+
+    def rows(self, value: Any, source: str = "the observations") -> tuple[Batch, bool]:
+        """Values as rows, and whether a single one was given.
+
+        Args:
+            value: One value with shape `event_shape`, or rows with shape `(num_rows, *event_shape)`: a tensor, an array
+                or a number; a tuple or a mapping of such where there are several.
+            source: What to call them in messages.
+
+        Raises:
+            TypeError: `value` holds something that is no array of numbers.
+            ValueError: Names or shapes are others than those of the minibatch, or a number is NaN or infinite.
+        """
+        tensors = {
+            key: _as_form(element, self.forms[key], _name(source, key), self.device)
+            for key, element in self._elements(value, source).items()
+        }
+        singles = [key for key, tensor in tensors.items() if tensor.shape == self.forms[key].event_shape]
+        several = [key for key in tensors if key not in singles]
+        for key in several:
+            _check_shape(tensors[key], self.forms[key].event_shape, _name(source, key))
+        if singles and several:
+            raise ValueError(
+                f"{_name(source, singles[0])} is a single one, but {_name(source, several[0])} has rows. Pass one of "
+                "each, or as many rows of each."
+            )
+        is_single = not several
+        if is_single:
+            tensors = {key: tensor[None] for key, tensor in tensors.items()}
+        given = tensors if self.is_named else tuple(tensors.values())
+        return as_batch(given, self.device, source), is_single
+
+    def _elements(self, value: Any, source: str) -> dict[Hashable, Any]:
+        """What was given, by the minibatch's names or places; a mapping may hold more than that."""
+        known = ", ".join(map(repr, self.forms))
+        if isinstance(value, Mapping):
+            elements = {key: element for key, element in value.items() if self.is_named and key in self.forms}
+            if elements:
+                return elements
+            expected = known if self.is_named else f"{len(self.forms)} in a tuple"
+            names = ", ".join(map(repr, value)) or "none"
+            raise ValueError(f"{source} are {names} by name, but the guide was trained on {expected}. Pass these.")
+        is_several = isinstance(value, tuple) or (isinstance(value, list) and any(map(_is_array, value)))
+        elements = dict(zip(self.order, value if is_several else (value,), strict=False))
+        if len(elements) < (len(value) if is_several else 1) or not elements:
+            raise ValueError(
+                f"{source} are {len(value) if is_several else 1} in order, but the guide was trained on "
+                f"{known if self.is_named else len(self.forms)}. Pass these{' by name' if self.is_named else ''}."
+            )
+        return elements
+
+
+def _as_form(value: Any, form: Form, name: str, device: torch.device) -> Tensor:
+    """One array in the form's number type and on the device."""
+    tensor = _as_tensor(value, name).to(device)
+    if not form.dtype.is_floating_point and tensor.is_floating_point() and bool((tensor != tensor.floor()).any()):
+        raise ValueError(
+            f"{name} holds fractions, but in training there were whole numbers ({form.dtype}). Pass whole numbers."
+        )
+    return tensor.to(form.dtype)
+
+
+def _as_tensor(value: Any, name: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach()
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be a tensor, an array or a number, but is {value!r} ({type(value).__name__}).")
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))  # a copy, which torch may write to
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Tensor) or hasattr(value, "__array__")
+
+
+def _name(source: str, key: Hashable) -> str:
+    return f"{source}[{key!r}]"
+
+
+def _check_shape(tensor: Tensor, event_shape: torch.Size, name: str) -> None:
+    if tensor.dim() == 0 or tensor.shape[1:] != event_shape:
+        rows = ", ".join(map(str, ("num_rows", *event_shape)))
+        raise ValueError(
+            f"{name} has shape {tuple(tensor.shape)}, but in training each had shape {tuple(event_shape)}. Pass one of "
+            f"that shape, or rows of them, with shape ({rows}{'' if event_shape else ','})."
+        )
