@@ -1,0 +1,92 @@
+"""What networks have in common that build themselves when they are first used."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gan.checks import positive_integer
+
+
+class SelfBuilding(nn.Module):
+    """A module without parts until its first use.
+
+    Args:
+        model: A Pyro model to look at then; it is no part of the module, and let go of once that is built.
+        width: The units of each hidden layer.
+        depth: The number of hidden layers.
+
+    Raises:
+        TypeError: `model` is not callable, or `width` or `depth` is no integer.
+        ValueError: `width` or `depth` is not positive.
+    """
+
+    def __init__(self, model: Callable[..., Any] | None, width: int, depth: int) -> None:
+        super().__init__()
+        if model is not None and not callable(model):
+            raise TypeError(f"model must be a Pyro model, a callable, but is {model!r} ({type(model).__name__}).")
+        self.width = positive_integer("width", width)
+        self.depth = positive_integer("depth", depth)
+        self._model: tuple[Any] = (model,)  # in a tuple, or its parameters would be this module's
+
+    @property
+    def is_built(self) -> bool:
+        """Whether it has been used, and has its parts."""
+        return bool(self._modules)
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}, depth={self.depth}{'' if self.is_built else ', not built before the first call'}"
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        if not self.is_built and any(name.startswith(prefix) for name in state_dict):
+            raise ValueError(
+                f"{type(self).__name__} has no parts yet to load a state into: it builds itself at its first call. "
+                "Call it once on rows of the data, then load the state."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def check_event_shape(role: str, name: str, rows: Tensor, event_shape: tuple[int, ...]) -> None:
+    """Refuse rows of another shape than at first.
+
+    Args:
+        role: What refuses them, for the message.
+        name: The name of the rows.
+        rows: Rows, which should have shape `(num_rows, *event_shape)`.
+        event_shape: The shape of a row at first.
+
+    Raises:
+        ValueError: They have one; the message names both.
+    """
+    if rows.dim() == 0 or tuple(rows.shape[1:]) != event_shape:
+        came = f"event shape {tuple(rows.shape[1:])}" if rows.dim() else "a single number"
+        raise ValueError(
+            f"the {role} was built for rows of {name!r} with event shape {event_shape}, but is called with {came}. "
+            f"Pass rows with shape {_shown(('num_rows', *event_shape))}, or make a new {role}."
+        )
+
+
+def check_lengths(rows: Mapping[str, Tensor]) -> None:
+    """Refuse sites that differ in their number of rows.
+
+    Raises:
+        ValueError: They do, or one is a single number.
+    """
+    for name, values in rows.items():
+        if values.dim() == 0:
+            raise ValueError(f"{name!r} has no rows: it is a single number. Pass rows with shape (num_rows, ...).")
+    lengths = {name: len(values) for name, values in rows.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{number} of {name!r}" for name, number in lengths.items())
+        raise ValueError(f"expected as many rows of each site, but got {shown}. Pass arrays with one entry a row.")
+
+
+def floating_type(values: Mapping[str, Tensor]) -> torch.dtype:
+    """The most precise floating-point type among tensors; torch's default where none has one."""
+    types = [value.dtype for value in values.values() if value.is_floating_point()]
+    return max(types, key=lambda dtype: torch.finfo(dtype).bits, default=torch.get_default_dtype())
+
+
+def _shown(shape: tuple[Any, ...]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"

@@ -1,0 +1,240 @@
+r"""Standardized coordinates on the real line, for the rows of any site.
+
+A network sees a site's rows :math:`x` through
+
+.. math:: v = c \operatorname{asinh}\Bigl(\frac{T^{-1}(x) - \mu}{c \sigma}\Bigr), \qquad c = 4,
+
+where :math:`T` is the bijection from the real line to the site's support (exp for positive numbers, the logistic
+function for intervals, stick breaking for the simplex), and :math:`\mu` and :math:`\sigma` are the mean and the
+standard deviation of each feature over the first rows. So a change of units changes nothing, up to rounding. Within two
+standard deviations the inverse hyperbolic sine changes little; far out it grows as a logarithm, so that a feature that
+hardly varied in the first rows, or one with heavy tails, does not drown the others.
+
+Being a bijection, the map leaves the ratio of two densities as it is.
+
+References:
+    Kucukelbir et al. (2017), "Automatic Differentiation Variational Inference", section 2.3: the map to the real line.
+"""
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import biject_to, constraints
+from torch.distributions.constraints import Constraint
+
+REACH = 4.0
+"""The number of standard deviations from which on the coordinates grow as a logarithm."""
+
+SMALLEST_IMAGE = 8
+"""The height and width from which on an array is taken for an image."""
+
+MOST_CATEGORIES = 64
+"""The number of values of an integer site up to which each has a coordinate of its own."""
+
+_BOUNDS = ("lower_bound", "upper_bound")
+_INTERVALS = (constraints.interval, constraints.half_open_interval)
+
+
+class Coordinates(nn.Module):
+    r"""The map from a site's rows to standardized coordinates on the real line, and back.
+
+    Integers from a bounded range of 3 to 64 values, such as labels, have a coordinate for each value; other integers
+    are taken as numbers. So are supports without a bijection to the real line. Images in an interval keep their pixels;
+    the pixels of a channel share mean and standard deviation. A feature that is constant in the first rows has
+    :math:`\sigma = 1`.
+
+    Args:
+        name: The site's name, for printing.
+        support: The site's support.
+        rows: The first rows, with shape `(num_rows, *event_shape)`.
+        dtype: The coordinates' type.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, name: str, support: Constraint, rows: Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.name = name
+        self.event_shape = tuple(rows.shape[1:])
+        self.is_image = is_image(self.event_shape) and innermost(support).event_dim == 0
+        self.categories = _categories(support, rows)
+        self.support = support if self._is_mapped(support) else None
+        for bound, value in _tensor_bounds(self.support).items():  # buffers go where the module goes
+            self.register_buffer(bound, value.to(dtype))
+        self.register_buffer("mean", torch.zeros((), dtype=dtype, device=rows.device))
+        self.register_buffer("scale", torch.ones((), dtype=dtype, device=rows.device))
+        real = self.to_real(rows.detach())
+        self.shape = tuple(real.shape[1:])
+        self._standardize_by(real)
+
+    @property
+    def size(self) -> int:
+        """The number of coordinates of a row."""
+        return torch.Size(self.shape).numel()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The coordinates of rows.
+
+        Args:
+            rows: Rows, with shape `(num_rows, *event_shape)`.
+
+        Returns:
+            The coordinates, with shape `(num_rows, *shape)`.
+        """
+        return REACH * torch.asinh((self.to_real(rows) - self.mean) / (REACH * self.scale))
+
+    def to_real(self, rows: Tensor) -> Tensor:
+        """The rows on the real line, not standardized, with shape `(num_rows, *shape)`.
+
+        Args:
+            rows: Rows, with shape `(num_rows, *event_shape)`.
+        """
+        if self.categories:
+            values = torch.arange(self.categories.start, self.categories.stop, device=rows.device)
+            return (rows.unsqueeze(-1) == values).to(self.mean.dtype)
+        rows = rows.to(self.mean.dtype)
+        support = self._placed_support()
+        return rows if support is None else biject_to(support).inv(interior(rows, support))
+
+    def to_support(self, standardized: Tensor) -> Tensor:
+        """Values in the support.
+
+        Args:
+            standardized: Numbers on the real line, with mean 0 and standard deviation 1 where the values are spread as
+                the first rows, with shape `(*, *shape)`.
+
+        Returns:
+            The values, with shape `(*, *event_shape)`.
+        """
+        real = self.mean + self.scale * standardized
+        support = self._placed_support()
+        return real if support is None else cast(Tensor, biject_to(support)(real))
+
+    def extra_repr(self) -> str:
+        kind = " (an image)" if self.is_image else ""
+        through = "numbers"
+        if self.categories:
+            through = f"a coordinate for each of {len(self.categories)} values"
+        elif self.support is not None:
+            through = f"{self.support} mapped to the real line"
+        return f"{self.name!r}, shape {self.event_shape}{kind}, {through}, standardized"
+
+    def _is_mapped(self, support: Constraint) -> bool:
+        base = innermost(support)
+        if support.is_discrete or isinstance(base, type(constraints.real)) or not has_bijection(support):
+            return False
+        return not (self.is_image and isinstance(base, _INTERVALS))
+
+    def _placed_support(self) -> Constraint | None:
+        """The mapped support, with bounds that lie where the module does."""
+        bounds = {name: self._buffers[name] for name in _BOUNDS if name in self._buffers}
+        return self.support if self.support is None else _with_bounds(self.support, bounds)
+
+    def _standardize_by(self, real: Tensor) -> None:
+        dims = (0, -2, -1) if self.is_image else (0,)
+        scale, mean = torch.std_mean(real, dims, correction=0, keepdim=True)
+        is_constant = real.amax(dims, keepdim=True) == real.amin(dims, keepdim=True)
+        self.mean, self.scale = mean[0], torch.where(is_constant, 1.0, scale)[0]
+
+
+def is_image(event_shape: tuple[int, ...]) -> bool:
+    """Whether rows of this shape are images: (channels, height, width) or (height, width), at least 8 by 8."""
+    return len(event_shape) in (2, 3) and min(event_shape[-2:]) >= SMALLEST_IMAGE
+
+
+def innermost(support: Constraint) -> Any:
+    """A support without the independence declared around it."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
+
+
+def has_bijection(support: Constraint) -> bool:
+    """Whether torch has a bijection from the real line to this support."""
+    try:
+        biject_to(support)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def fixed_support(support: Constraint, event_shape: tuple[int, ...]) -> Constraint | None:
+    """A support with the bounds of a single row, or `None` where rows differ in their bounds.
+
+    A distribution's support has the bounds that its parameters were expanded to, such as one for each row.
+
+    Args:
+        support: The support of rows with shape `(num_rows, *event_shape)`.
+        event_shape: The shape of a row.
+    """
+    bounds = {name: _of_a_row(bound, len(event_shape)) for name, bound in _tensor_bounds(support).items()}
+    return None if any(bound is None for bound in bounds.values()) else _with_bounds(support, bounds)
+
+
+def have_same_bounds(support: Constraint, other: Constraint) -> bool:
+    """Whether two supports of one kind have the same bounds."""
+    pairs = ([torch.as_tensor(getattr(innermost(one), name, 0.0)) for one in (support, other)] for name in _BOUNDS)
+    return all(torch.equal(first, second) for first, second in pairs)
+
+
+def interior(rows: Tensor, support: Constraint) -> Tensor:
+    """Rows moved off the boundary of their support, so that their images on the real line, and slopes, are finite.
+
+    Args:
+        rows: Rows of floating point, with shape `(num_rows, *event_shape)`.
+        support: Their support.
+    """
+    base, precision = innermost(support), torch.finfo(rows.dtype)
+    if isinstance(base, type(constraints.simplex)):
+        margin = 8 * precision.eps
+        return (1 - rows.shape[-1] * margin) * rows + margin
+    lower, upper = (getattr(base, name, None) for name in _BOUNDS)
+    span = 0.0 if lower is None or upper is None else upper - lower
+    if lower is not None:
+        rows = rows.clamp(min=lower + precision.eps * (abs(lower) + span) + precision.tiny**0.5)
+    if upper is not None:
+        rows = rows.clamp(max=upper - precision.eps * (abs(upper) + span) - precision.tiny**0.5)
+    return rows
+
+
+def _tensor_bounds(support: Constraint | None) -> dict[str, Tensor]:
+    base = None if support is None else innermost(support)
+    bounds = {name: getattr(base, name, None) for name in _BOUNDS}
+    return {name: bound.detach() for name, bound in bounds.items() if isinstance(bound, Tensor)}
+
+
+def _with_bounds(support: Constraint, bounds: dict[str, Any]) -> Constraint:
+    """A copy of a support with other bounds."""
+    if not bounds:
+        return support
+    if isinstance(support, constraints.independent):
+        base = _with_bounds(support.base_constraint, bounds)
+        return constraints.independent(base, support.reinterpreted_batch_ndims)
+    support = copy.copy(support)
+    for name, bound in bounds.items():
+        setattr(support, name, bound)
+    return support
+
+
+def _of_a_row(bound: Tensor, num_event_dims: int) -> Tensor | float | None:
+    """One row's bound, as a number where it is one; `None` where rows differ."""
+    first = bound.flatten()[0]
+    if (bound == first).all():
+        return first.item()
+    if bound.dim() <= num_event_dims:
+        return bound
+    rows = bound.flatten(0, bound.dim() - num_event_dims - 1)
+    return rows[0].clone() if (rows == rows[:1]).all() else None
+
+
+def _categories(support: Constraint, rows: Tensor) -> range:
+    """The values of a site of integers where each has a coordinate of its own, else none."""
+    base = innermost(support)
+    is_bounded = isinstance(base, constraints.integer_interval) and not _tensor_bounds(base)
+    if not is_bounded or rows.is_floating_point() or is_image(rows.shape[1:]):
+        return range(0)
+    values = range(int(base.lower_bound), int(base.upper_bound) + 1)
+    return values if 2 < len(values) <= MOST_CATEGORIES else range(0)

@@ -1,0 +1,185 @@
+r"""A discriminator that builds itself from the sites it is to compare.
+
+It judges joint rows of all compared sites by one network,
+
+.. math:: D(x_1, \dots, x_k) = f(v_1(x_1), \dots, v_k(x_k)),
+
+with :math:`v_i` the standardized coordinates of site i (:mod:`pyro_gan.auto.coordinates`) and :math:`f` fully
+connected; images pass convolutions first. A bijection of the rows changes no ratio of densities, so that the logit
+means what it always means.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.distributions import constraints
+from torch.distributions.constraints import Constraint
+
+from pyro_gan.auto.building import SelfBuilding, check_event_shape, check_lengths, floating_type
+from pyro_gan.auto.coordinates import Coordinates, fixed_support
+from pyro_gan.auto.networks import Embedding, fully_connected
+from pyro_gan.implicit import ImplicitModel
+
+
+class AutoDiscriminator(SelfBuilding):
+    """A discriminator for any sites, built at its first call from their shapes, supports and first rows.
+
+    Constrained sites are mapped to the real line, all are standardized by the first rows. Images, with event shape
+    (channels, height, width) or (height, width) and at least 8 by 8, pass convolutions of stride 2; the other sites
+    beside them pass one layer. Then follows a fully connected network with leaky rectifiers. Parameters have the type
+    of the rows, and lie where these do. There is no batch normalization and no dropout: a row's logit depends on that
+    row alone, and has second derivatives.
+
+    An inference says what the sites' supports are by :meth:`setup`. Used alone, the discriminator asks `model`, and
+    takes the sites for real-valued where there is none.
+
+    Args:
+        model: A Pyro model with the compared sites, to learn their supports from where :meth:`setup` is not called.
+        width: The units of each hidden layer.
+        depth: The number of hidden layers of the fully connected part.
+
+    Raises:
+        TypeError: `model` is not callable, or `width` or `depth` is no integer.
+        ValueError: `width` or `depth` is not positive.
+
+    Example:
+        >>> discriminator = AutoDiscriminator(width=16, depth=1)
+        >>> discriminator(x=torch.randn(5, 2), label=torch.arange(5)).shape
+        torch.Size([5])
+        >>> discriminator
+        AutoDiscriminator(
+          width=16, depth=1
+          (sites): ModuleList(
+            (0): Coordinates('x', shape (2,), numbers, standardized)
+            (1): Coordinates('label', shape (), numbers, standardized)
+          )
+          (embedding): Embedding(
+            (images): ModuleList()
+            (others): Identity()
+          )
+          (network): Sequential(
+            (0): Linear(in_features=3, out_features=16, bias=True)
+            (1): LeakyReLU(negative_slope=0.2)
+            (2): Linear(in_features=16, out_features=1, bias=True)
+          )
+        )
+    """
+
+    def __init__(self, model: Callable[..., Any] | None = None, *, width: int = 128, depth: int = 3) -> None:
+        super().__init__(model, width, depth)
+
+    def setup(self, supports: dict[str, Constraint], real: dict[str, Tensor]) -> None:
+        """Build the network; where it is built already, nothing changes.
+
+        Args:
+            supports: The sites' supports in the model; a site without one counts as real-valued.
+            real: The first rows by site, each with shape `(num_rows, *event_shape)`, which standardize the sites.
+
+        Raises:
+            ValueError: It was built for other sites or shapes, or sites differ in their number of rows.
+        """
+        if self.is_built:
+            self._check(real)
+            return
+        check_lengths(real)
+        first, dtype = next(iter(real.values())), floating_type(real)
+        with torch.inference_mode(False), torch.no_grad():
+            sites = [_coordinates(name, supports.get(name), rows, dtype) for name, rows in real.items()]
+            embedding = Embedding(sites, self.width)
+            network = fully_connected(embedding.size, self.width, self.depth, 1)
+            self.sites = nn.ModuleList(sites)
+            self.embedding = embedding.to(first.device, dtype)
+            self.network = network.to(first.device, dtype)
+        self._model = (None,)
+
+    def forward(self, *rows: Tensor, **rows_by_site: Tensor) -> Tensor:
+        """The logits of rows.
+
+        Args:
+            rows: The only compared site's rows, with shape `(num_rows, *event_shape)`.
+            rows_by_site: The rows of several sites by name.
+
+        Returns:
+            The logits, with shape `(num_rows,)`.
+
+        Raises:
+            TypeError: The rows are no tensors, or come both by position and by name.
+            ValueError: Sites or event shapes are not those it was built for.
+        """
+        given = self._by_site(rows, rows_by_site)
+        if not self.is_built:
+            self.setup(self._supports(given, is_named=bool(rows_by_site)), given)
+        return self.judge(self.coordinates(given))
+
+    def coordinates(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The standardized coordinates that the network sees, in which penalties of its gradient have a unit.
+
+        Args:
+            rows: Rows by site, each with shape `(num_rows, *event_shape)`.
+
+        Returns:
+            The coordinates by site, of floating point, each with shape `(num_rows, *shape)`.
+        """
+        self._check(rows)
+        return {site.name: site(rows[site.name]) for site in self._sites()}
+
+    def judge(self, coordinates: dict[str, Tensor]) -> Tensor:
+        """The logits of rows given by their coordinates.
+
+        Args:
+            coordinates: What :meth:`coordinates` returned.
+
+        Returns:
+            The logits, with shape `(num_rows,)`.
+        """
+        logits: Tensor = self.network(self.embedding([coordinates[site.name] for site in self._sites()]))
+        return logits.squeeze(1)
+
+    def _sites(self) -> list[Coordinates]:
+        return [site for site in self.sites if isinstance(site, Coordinates)]
+
+    def _by_site(self, rows: tuple[Tensor, ...], rows_by_site: dict[str, Tensor]) -> dict[str, Tensor]:
+        if len(rows) + bool(rows_by_site) != 1:
+            raise TypeError(
+                f"the discriminator takes one site's rows by position, or several sites' by name, but got {len(rows)} "
+                f"by position and {len(rows_by_site)} by name. Call discriminator(x) or discriminator(x=x, z=z)."
+            )
+        only = self._sites()[0].name if self.is_built and len(self.sites) == 1 else "x"
+        given = rows_by_site or {only: rows[0]}
+        for name, values in given.items():
+            if not isinstance(values, Tensor):
+                raise TypeError(f"the rows of {name!r} must be a tensor, but are {values!r} ({type(values).__name__}).")
+        return given
+
+    def _check(self, rows: dict[str, Tensor]) -> None:
+        names = [site.name for site in self._sites()]
+        if set(rows) != set(names):
+            raise ValueError(
+                f"the discriminator was built for the sites {', '.join(map(repr, names))}, but is called with "
+                f"{', '.join(map(repr, rows))}. Pass the same sites, or make a new discriminator."
+            )
+        for site in self._sites():
+            check_event_shape("discriminator", site.name, rows[site.name], site.event_shape)
+        check_lengths(rows)
+
+    def _supports(self, rows: dict[str, Tensor], is_named: bool) -> dict[str, Constraint]:
+        """The supports of the sites in the model, where one was given."""
+        (model,) = self._model
+        if model is None:
+            return {}
+        implicit = ImplicitModel(model, None, next(iter(rows.values())).device, move=False)
+        with poutine.block():
+            implicit.look_at(implicit.arguments(rows if is_named else tuple(rows.values())))
+        if is_named:
+            return {name: site.support for name, site in implicit.found.items()}
+        candidates = [site.support for site in implicit.found.values() if site.is_candidate]
+        return dict(zip(rows, candidates, strict=True)) if len(candidates) == 1 else {}
+
+
+def _coordinates(name: str, support: Constraint | None, rows: Tensor, dtype: torch.dtype) -> Coordinates:
+    """A site's coordinates; where its support differs between rows, no single map covers it, and it counts as real."""
+    fixed = None if support is None else fixed_support(support, tuple(rows.shape[1:]))
+    return Coordinates(name, constraints.real if fixed is None else fixed, rows, dtype)

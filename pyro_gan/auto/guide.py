@@ -1,0 +1,282 @@
+r"""An implicit guide for all latent sites of a model, built from what a look at the model tells.
+
+For each row it draws noise :math:`\epsilon \sim N(0, I)` and gives the latents
+
+.. math:: z = T(\mu + \sigma v), \qquad v = A \, (\epsilon, u, g) + f(\epsilon, u, g),
+
+where :math:`u` are the standardized coordinates of the observation (of images, what convolutions make of them),
+:math:`g` the latents that all rows share, :math:`f` a fully connected network, :math:`T` the bijection from the real
+line to the sites' supports, and :math:`\mu` and :math:`\sigma` the mean and the standard deviation of prior draws on
+the real line. The linear path :math:`A` starts by passing noise on and :math:`f` near 0, so that the guide starts near
+the prior, site by site; this path alone can meet the posterior of a linear Gaussian model. Latents that all rows share
+are :math:`T(\mu + \sigma (A \epsilon + f(\epsilon)))`: they depend on no row.
+
+What the guide can not tell: its density. Its draws can be compared with others, as
+:class:`~pyro_gan.BiGANInference` does; what needs log q, such as the evidence lower bound, sees a point mass, and makes
+the guide seek the mode.
+
+References:
+    Huszar (2017), "Variational Inference using Implicit Distributions".
+    Kucukelbir et al. (2017), "Automatic Differentiation Variational Inference", section 2.3: the map to the real line.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions.constraints import Constraint
+
+from pyro_gan.auto.building import SelfBuilding, check_event_shape, check_lengths
+from pyro_gan.auto.calls import first_call, named_by_site
+from pyro_gan.auto.coordinates import fixed_support
+from pyro_gan.auto.latents import Latent, Prototype, look_at
+from pyro_gan.auto.posterior import NoiseNetwork, Posterior
+from pyro_gan.checks import positive_integer
+
+
+class AutoImplicitGuide(SelfBuilding):
+    """A guide for all latent sites of a model at once: noise and the observation through a network.
+
+    At its first call it runs the model a few times to find the latent sites, their supports, shapes and plates, and
+    where their priors lie. It is called as the model is, on rows of observations, also where the model takes no data.
+    The network sees observations as :class:`AutoDiscriminator` sees rows: mapped to the real line where the model
+    observes them at a constrained site, standardized by the first ones, images through convolutions. Latents outside of
+    the plate of the rows are drawn once for all rows, from noise alone; the others depend on them. Parameters have the
+    type of the latents, lie where these do, and are registered with Pyro under the guide's name.
+
+    Args:
+        model: The model. Discrete latent sites are summed out of it, or hidden by `pyro.poutine.block`.
+        width: The units of each hidden layer.
+        depth: The number of hidden layers.
+        noise_dim: The noise of a row; by default twice as many numbers as its latents have on the real line, and at
+            least 8.
+        observed: The name of a site that is data although the model does not observe it, or several. Deterministic and
+            Delta sites are never latent, nor are sites by whose names the guide is called.
+        name: The prefix of its parameters and of its noise in Pyro.
+
+    Raises:
+        TypeError: `model` is not callable, `observed` or `name` no name, or a number no integer.
+        ValueError: A number is not positive; at the first call, the model has no latent sites, or one that noise
+            through a network can not draw.
+
+    Example:
+        >>> import pyro, torch
+        >>> import pyro.distributions as dist
+        >>> pyro.clear_param_store()
+        >>> def model(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         rate = pyro.sample("rate", dist.Gamma(2.0, 1.0))
+        ...         weights = pyro.sample("weights", dist.Dirichlet(torch.ones(3)))
+        ...         pyro.sample("x", dist.Normal(rate, weights[..., 0]), obs=x)
+        >>> guide = AutoImplicitGuide(model)
+        >>> {site: tuple(rows.shape) for site, rows in guide(torch.randn(5)).items()}
+        {'rate': (5,), 'weights': (5, 3)}
+    """
+
+    posterior: Posterior
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        *,
+        width: int = 128,
+        depth: int = 3,
+        noise_dim: int | None = None,
+        observed: str | Sequence[str] = (),
+        name: str = "AutoImplicitGuide",
+    ) -> None:
+        if model is None:
+            raise TypeError("model must be a Pyro model, a callable, but is None.")
+        super().__init__(model, width, depth)
+        self.noise_dim = None if noise_dim is None else positive_integer("noise_dim", noise_dim)
+        sites = (observed,) if isinstance(observed, str) else observed
+        if not isinstance(sites, list | tuple) or not all(isinstance(site, str) for site in sites):
+            raise TypeError(f"observed must be a site's name or a list of names, but is {observed!r}.")
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name must be a string, the prefix of the guide's parameters, but is {name!r}.")
+        self.observed = tuple(sites)
+        self.name = name
+        self._names: tuple[str, ...] = ()
+        self._latents: tuple[Latent, ...] = ()
+        self._row_plate: Any = None
+        self._subsamples_rows = False
+
+    def setup(self, *args: Any, **kwargs: Any) -> None:
+        """Look at the model and build the network; where it is built already, nothing changes.
+
+        Args:
+            args: What the guide is called with.
+            kwargs: The same by name.
+
+        Raises:
+            ValueError: The model has no latent sites, or one that can not be drawn; or rows have latents of their own,
+                and there are no observations.
+        """
+        if self.is_built:
+            return
+        model = self._model[0]
+        call = first_call(model, args, kwargs, self.observed)
+        check_lengths(call.rows)
+        num_rows = _number_of_rows(call.rows)
+        prototype = look_at(model, call.arguments, num_rows, {*self.observed, *kwargs})
+        call = named_by_site(call, tuple(prototype.observed))
+        if not call.rows and (not prototype.observed or any(latent.has_rows for latent in prototype.latents)):
+            raise ValueError(
+                "the guide is called without observations, which latents of rows depend on. "
+                "Call it on tensors with shape (num_rows, ...), as the model."
+            )
+        supports = _supports(call.rows, prototype)
+        with torch.inference_mode(False), torch.no_grad():
+            posterior = Posterior(call.rows, supports, prototype.latents, self.noise_dim, self.width, self.depth)
+        _check_store(self.name, {f"posterior.{name}": value for name, value in posterior.named_parameters()})
+        self._names = call.names
+        self._latents = tuple(latent._replace(draws=latent.draws[:0]) for latent in prototype.latents)
+        self._row_plate = prototype.row_plate
+        self._subsamples_rows = _takes_part_of(num_rows, prototype.row_plate)
+        self.posterior = posterior
+        self._model = (None,)
+
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Draw the latent sites.
+
+        Args:
+            args: What the model is called with: rows of observations, with shape `(num_rows, *event_shape)`. What is no
+                tensor, or is left out of a minibatch when the model is called, is left out.
+            kwargs: The same by name.
+
+        Returns:
+            The draws by site, in Pyro's shapes.
+
+        Raises:
+            ValueError: As of :meth:`setup`, or an observation is missing or has another event shape than at first.
+        """
+        self.setup(*args, **kwargs)
+        pyro.module(self.name, self, update_module_params=True)
+        rows = self._rows(args, kwargs)
+        plates = self._plates(_number_of_rows(rows))
+        if self._subsamples_rows:
+            index = plates[self._row_plate.name].indices
+            rows = {name: values[index.to(values.device)] for name, values in rows.items()}
+        shared, own = self._shared_noise(), self._own_noise(rows, plates)
+        around = () if shared is None else shared.shape[:-1]  # the sizes of plates around the guide
+        if shared is not None and own is not None:
+            shared = shared.reshape(own.shape[:-2] + shared.shape[-1:])
+        values = self.posterior(own, shared, rows)
+        return {latent.name: _draw(latent, values[latent.name], plates, around) for latent in self._latents}
+
+    def extra_repr(self) -> str:
+        noise = "" if self.noise_dim is None else f", noise_dim={self.noise_dim}"
+        return f"{super().extra_repr()}{noise}, name={self.name!r}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        for parameter in self.parameters():  # Pyro's weak references can not be pickled; it sets them anew at each use
+            vars(parameter).pop("unconstrained", None)
+        return vars(self).copy()
+
+    def _rows(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
+        """The observations of a call, which must be as the first ones."""
+        given = {**dict(zip(self._names, args, strict=False)), **kwargs}
+        rows: dict[str, Tensor] = {}
+        for site in self.posterior.observations():
+            values = given.get(site.name)
+            if not isinstance(values, Tensor):
+                raise ValueError(
+                    f"the guide was built for observations of {site.name!r}, but is called without. "
+                    f"Pass a tensor with shape (num_rows, ...) and event shape {site.event_shape}."
+                )
+            check_event_shape("guide", site.name, values, site.event_shape)
+            rows[site.name] = values
+        check_lengths(rows)
+        return rows
+
+    def _plates(self, num_rows: int | None) -> dict[str, Any]:
+        """The plates of the latents, as the model has them."""
+        frames = {frame.name: frame for latent in self._latents for frame in latent.plates}
+        return {name: self._plate(frame, num_rows) for name, frame in frames.items()}
+
+    def _plate(self, frame: Any, num_rows: int | None) -> Any:
+        if frame.size < 0:  # a plate without a size
+            return pyro.plate(frame.name, dim=frame.dim)
+        if num_rows is None or frame.name != self._row_plate.name:
+            return pyro.plate(frame.name, frame.full_size, subsample_size=frame.size, dim=frame.dim)
+        if self._subsamples_rows:
+            return pyro.plate(frame.name, num_rows, subsample_size=min(frame.size, num_rows), dim=frame.dim)
+        full_size = num_rows if frame.size == frame.full_size else max(num_rows, frame.full_size)
+        return pyro.plate(frame.name, full_size, subsample_size=num_rows, dim=frame.dim)
+
+    def _shared_noise(self) -> Tensor | None:
+        """The noise of latents that all rows share, with shape `(*, noise_dim)`."""
+        network = self.posterior.shared
+        return None if network is None else self._noise("shared_noise", network, (), 1)
+
+    def _own_noise(self, rows: dict[str, Tensor], plates: dict[str, Any]) -> Tensor | None:
+        """The noise of the rows, with shape `(*, num_rows, noise_dim)`; dimensions before it are of plates around."""
+        network = self.posterior.own
+        if network is None:
+            return None
+        num_rows = len(next(iter(rows.values())))
+        if self._row_plate is None:
+            return self._noise("noise", network, (num_rows,), 2)
+        num_inner = -self._row_plate.dim - 1
+        with plates[self._row_plate.name]:
+            noise = self._noise("noise", network, (num_rows, *num_inner * (1,)), 1)
+        return noise.reshape(*noise.shape[: -num_inner - 2], num_rows, network.noise_dim)
+
+    def _noise(self, suffix: str, network: NoiseNetwork, shape: tuple[int, ...], num_event_dims: int) -> Tensor:
+        zeros = network.linear.bias.new_zeros(*shape, network.noise_dim)
+        noise: Tensor = pyro.sample(
+            f"{self.name}.{suffix}", dist.Normal(zeros, 1.0).to_event(num_event_dims), infer={"is_auxiliary": True}
+        )
+        return noise
+
+
+def _draw(latent: Latent, value: Tensor, plates: dict[str, Any], around: tuple[int, ...]) -> Tensor:
+    """Draw a latent in its plates."""
+    if not latent.has_rows:  # its own plates take the place of the last dimensions around
+        shape = latent.draws.shape[1:]
+        value = value.reshape(around[: max(0, len(around) - latent.num_batch_dims)] + shape)
+    with ExitStack() as stack:
+        for frame in latent.plates:
+            stack.enter_context(plates[frame.name])
+        drawn: Tensor = pyro.sample(latent.name, dist.Delta(value, event_dim=latent.event_dim))
+    return drawn
+
+
+def _number_of_rows(rows: dict[str, Tensor]) -> int | None:
+    return len(next(iter(rows.values()))) if rows else None
+
+
+def _supports(rows: dict[str, Tensor], prototype: Prototype) -> dict[str, Constraint]:
+    """The supports of observations in the model: those of the observed sites that have their names or values."""
+    supports: dict[str, Constraint | None] = {}
+    for name, values in rows.items():
+        for site, message in prototype.observed.items():
+            if site == name or message["value"] is values:
+                supports[name] = fixed_support(message["fn"].support, tuple(values.shape[1:]))
+    return {name: support for name, support in supports.items() if support is not None}
+
+
+def _takes_part_of(num_rows: int | None, row_plate: Any) -> bool:
+    """Whether the model's plate takes a part of the rows that it is given."""
+    return row_plate is not None and 0 < row_plate.size < row_plate.full_size == num_rows
+
+
+def _check_store(name: str, parameters: dict[str, Tensor]) -> None:
+    """Refuse to share names in Pyro's store with parameters of other shapes, such as an older guide's.
+
+    Raises:
+        ValueError: There are some.
+    """
+    store = pyro.get_param_store()
+    for parameter_name, parameter in parameters.items():
+        full_name = pyro.params.param_with_module_name(name, parameter_name)
+        if full_name in store and store[full_name].shape != parameter.shape:
+            raise ValueError(
+                f"Pyro's parameter store holds {full_name!r} with shape {tuple(store[full_name].shape)} from another "
+                f"guide, but this guide's has {tuple(parameter.shape)}. Call pyro.clear_param_store() first, or give "
+                "this guide another name."
+            )
