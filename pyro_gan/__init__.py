@@ -2,7 +2,24 @@
 
 from importlib.metadata import version
 
-from pyro_gan.inference import AdversarialInference, GANInference, StepLosses
+from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
+from pyro_gan.inference import (
+    AdversarialInference,
+    BiGANInference,
+    GANInference,
+    ImplicitKLqp,
+    StepLosses,
+    WGANInference,
+)
 
 __version__ = version("pyro_gan")
-__all__ = ["AdversarialInference", "GANInference", "StepLosses"]
+__all__ = [
+    "AdversarialInference",
+    "AutoDiscriminator",
+    "AutoImplicitGuide",
+    "BiGANInference",
+    "GANInference",
+    "ImplicitKLqp",
+    "StepLosses",
+    "WGANInference",
+]

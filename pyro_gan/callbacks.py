@@ -14,6 +14,7 @@ from tqdm import TqdmWarning
 
 from pyro_gan.checks import positive_integer
 from pyro_gan.dry_run import kept_random_state
+from pyro_gan.penalties import Penalty
 from pyro_gan.plots import plot_images
 
 with warnings.catch_warnings():  # that a notebook has no widgets: lines serve there as well
@@ -45,6 +46,29 @@ class Callback:
 
     def on_end(self, inference: "AdversarialInference") -> None:
         """After the last step, or when a run is cut off by an error or an interrupt."""
+
+
+class FallingRates(Callback):
+    """Lets the learning rates of default optimizers, and weights of penalties that have a final one, fall along a run.
+
+    Optimizers that the user chose keep their rates. A further run, or steps one by one, start at the full rates.
+    """
+
+    def on_start(self, inference: "AdversarialInference", num_steps: int) -> None:
+        self.first, self.num_steps = inference.num_steps_taken, num_steps
+
+    def on_step(self, inference: "AdversarialInference") -> None:
+        self._set(inference, (inference.num_steps_taken - self.first) / self.num_steps)
+
+    def on_end(self, inference: "AdversarialInference") -> None:
+        self._set(inference, 0.0)
+
+    def _set(self, inference: "AdversarialInference", progress: float) -> None:
+        for optimizer in inference.optim, inference.optim_d:
+            optimizer.set_progress(progress)
+        for penalty in inference.penalties:
+            if isinstance(penalty, Penalty):
+                penalty.set_progress(progress)
 
 
 class ProgressBar(Callback):

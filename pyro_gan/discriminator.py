@@ -1,11 +1,13 @@
 """The discriminator: any callable that gives one logit a row."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor, nn
+from torch.distributions.constraints import Constraint
 
 from pyro_gan.player import Player
 
@@ -66,6 +68,20 @@ class Discriminator(Player):
         with self.creating:
             return self._judge(values)
 
+    def set_up(self, real: dict[str, Tensor], supports: dict[str, Constraint]) -> None:
+        """Before the first run: see that the sites fit, and let a discriminator that builds itself do so.
+
+        Args:
+            real: The first minibatch's real rows by site.
+            supports: Each site's support in the model.
+
+        Raises:
+            ValueError: The discriminator does not take the compared sites by name.
+        """
+        _check_takes(self.function, tuple(real))
+        if not self.is_known and hasattr(self.function, "setup"):
+            self.function.setup(supports, real)
+
     def meet(self, parameters: list[Tensor]) -> dict[str, Tensor]:
         """Take note of parameters that may be new; return all, by the names that they got at first sight."""
         known = set(self.parameters.values())
@@ -91,7 +107,7 @@ class Discriminator(Player):
 
     def _first_look(self, values: dict[str, Tensor]) -> None:
         with self.look(), torch.enable_grad():
-            logits = self._judge(values)
+            logits = self._judge({site: rows.detach() for site, rows in values.items()})
             check_logits(logits)
             self.meet(leaves(logits))
 
@@ -102,6 +118,30 @@ class Discriminator(Player):
                 if own is parameter:
                     return name
         return pyro.get_param_store().param_name(parameter) or f"parameter {len(self.parameters)}"
+
+
+def _check_takes(function: Callable[..., Tensor], sites: tuple[str, ...]) -> None:
+    """Refuse several sites that are not the discriminator's arguments, as far as Python can tell."""
+    try:
+        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (TypeError, ValueError):
+        return
+    parameters = signature.parameters.values()
+    if len(sites) < 2 or any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    missing = [site for site in sites if site not in signature.parameters]
+    needed = [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+        and parameter.name not in sites
+    ]
+    if missing or needed:
+        raise ValueError(
+            f"the discriminator takes {', '.join(signature.parameters) or 'no arguments'}, but the sites compared are "
+            f"{', '.join(map(repr, sites))}. Name its arguments after them: def discriminator({', '.join(sites)})."
+        )
 
 
 def check_logits(logits: Tensor) -> None:

@@ -7,7 +7,8 @@ arguments, and which part of it is the real sample of a compared site.
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Container, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import pyro
 import torch
 from pyro.poutine.messenger import Messenger, unwrap
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_gan.data import Batch, number_of_rows
 from pyro_gan.player import Player
@@ -29,44 +31,74 @@ class Arguments(NamedTuple):
     """Elements of the minibatch that the model is not given because they are compared sites' real rows, in order."""
 
 
+class Site(NamedTuple):
+    """What a look at a random variable of a model tells."""
+
+    support: constraints.Constraint
+    is_observed: bool
+    is_reparameterized: bool
+    is_candidate: bool
+    """Whether it can be compared with data without being named."""
+    has_rows: bool
+    """Whether it lies in a plate."""
+    distribution: str
+
+    def __str__(self) -> str:
+        kind = "observed" if self.is_observed else "latent"
+        return f"{kind} {self.distribution}{'' if self.is_reparameterized else ', not reparameterized'}"
+
+
 class Draw(Messenger):
     """An effect handler that keeps what one forward run of an implicit model draws.
 
     Observed sites that are compared are drawn afresh; their observations are kept as the real sample.
 
     Args:
-        sites: The compared sites; `None` takes every candidate.
+        sites: The sites to keep; `None` looks: it keeps every candidate, and describes all random variables.
         meet: Called with each parameter's name and unconstrained leaf; it may return a new constrained value.
-        keeps_others: Whether the other sites are described in `others`.
+        scored: Sites whose log-densities are kept, with the shape of their plates; observed ones are not drawn afresh.
     """
 
     def __init__(
         self,
         sites: Sequence[str] | None,
         meet: Callable[[str, Tensor], Tensor | None],
-        keeps_others: bool = False,
+        scored: Sequence[str] = (),
+        looks: bool = False,
     ) -> None:
         super().__init__()
         self.sites = sites
         self.meet = meet
+        self.scored = scored
+        self.looks = looks
         self.values: dict[str, Tensor] = {}
         self.observed: dict[str, Tensor] = {}
         self.parameters: dict[str, Tensor] = {}
-        self.keeps_others = keeps_others
-        self.others: dict[str, str] = {}
+        self.log_densities: dict[str, Tensor] = {}
+        self.scales: dict[str, float | Tensor] = {}
+        self.log_factor: Tensor | None = None
+        self.found: dict[str, Site] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
         if not self._is_compared(msg) or not msg["is_observed"] or msg["infer"].get("_deterministic"):
             return
         self.observed[msg["name"]] = msg["value"]
+        if msg["name"] in self.scored:
+            return
         msg["value"] = None
         msg["is_observed"] = False
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if self._is_compared(msg) or msg["name"] in self.observed:
+        if isinstance(msg["fn"], pyro.distributions.Unit):
+            self._add_factor(msg)
+        elif self._is_compared(msg) or msg["name"] in self.observed:
             self.values[msg["name"]] = msg["value"]
-        elif self.keeps_others and is_random_variable(msg):
-            self.others[msg["name"]] = _describe(msg)
+            self.scales[msg["name"]] = msg["scale"]
+        if msg["name"] in self.scored:
+            self.log_densities[msg["name"]] = msg["fn"].log_prob(msg["value"])
+            self.scales[msg["name"]] = msg["scale"]
+        if self.looks and is_random_variable(msg):
+            self.found[msg["name"]] = _look_at(msg, msg["name"] in self.observed)
 
     def _pyro_post_param(self, msg: Any) -> None:
         reference = getattr(msg["value"], "unconstrained", None)
@@ -83,6 +115,12 @@ class Draw(Messenger):
         if self.sites is not None:
             return msg["name"] in self.sites and is_random_variable(msg)
         return is_random_variable(msg) and _is_candidate(msg)
+
+    def _add_factor(self, msg: Any) -> None:
+        """Add a `pyro.factor`: the mean over its rows, as that of losses, without the scale of plates' subsampling."""
+        of_plates = math.prod((frame.full_size or frame.size) / frame.size for frame in _plates(msg))
+        factor = msg["fn"].log_factor.mean() * msg["scale"] / of_plates
+        self.log_factor = factor if self.log_factor is None else self.log_factor + factor
 
 
 def is_random_variable(msg: Any) -> bool:
@@ -104,10 +142,19 @@ def _innermost(fn: Any) -> str:
     return type(fn).__name__
 
 
-def _describe(msg: Any) -> str:
-    kind = "observed" if msg["is_observed"] else "latent"
-    no_gradient = "" if getattr(msg["fn"], "has_rsample", False) else ", not reparameterized"
-    return f"{msg['name']!r} ({kind} {_innermost(msg['fn'])}{no_gradient})"
+def _plates(msg: Any) -> list[Any]:
+    return [frame for frame in msg["cond_indep_stack"] if frame.vectorized]
+
+
+def _look_at(msg: Any, was_observed: bool) -> Site:
+    return Site(
+        support=getattr(msg["fn"], "support", constraints.real),
+        is_observed=was_observed or bool(msg["is_observed"] and not msg["infer"].get("_deterministic")),
+        is_reparameterized=bool(getattr(msg["fn"], "has_rsample", False)),
+        is_candidate=was_observed or _is_candidate(msg),
+        has_rows=bool(_plates(msg)),
+        distribution=_innermost(msg["fn"]),
+    )
 
 
 class ImplicitModel(Player):
@@ -119,28 +166,40 @@ class ImplicitModel(Player):
         site: The compared site, or several; `None` finds the only candidate at the first draw.
         device: The device on which the model draws.
         move: Whether the modules and parameters that it uses are moved there.
+        role: What to call it in messages, such as "guide".
 
     Raises:
         TypeError: The model is not callable, or `site` is not a name or several.
     """
 
     def __init__(
-        self, model: Callable[..., Any], site: str | Sequence[str] | None, device: torch.device, move: bool
+        self,
+        model: Callable[..., Any],
+        site: str | Sequence[str] | None,
+        device: torch.device,
+        move: bool,
+        role: str = "model",
     ) -> None:
         if not callable(model):
-            raise TypeError(f"model must be a Pyro model, a callable, but is {model!r} ({type(model).__name__}).")
+            raise TypeError(f"{role} must be a Pyro model, a callable, but is {model!r} ({type(model).__name__}).")
         sites = (site,) if isinstance(site, str) else site
         if sites is not None and (
             not isinstance(sites, list | tuple) or not sites or not all(isinstance(name, str) for name in sites)
         ):
             raise TypeError(f"site must be a site's name or a list of names, but is {site!r}.")
         super().__init__(model, device, move)
+        self.role = role
         self.sites = None if sites is None else tuple(sites)
+        self.found: dict[str, Site] = {}
         self._signature = _signature(model)
         self._data_parameters = _data_parameters(self._signature)
 
-    def draw(self, arguments: Arguments) -> Draw:
+    def draw(self, arguments: Arguments, scored: Sequence[str] = ()) -> Draw:
         """Run the model once.
+
+        Args:
+            arguments: How it is called.
+            scored: Sites whose log-densities are kept; observed ones are not drawn afresh.
 
         Returns:
             The run's handler: `values` by compared site, each with shape `(num_rows, *event_shape)`, the observations
@@ -150,32 +209,47 @@ class ImplicitModel(Player):
             ValueError: At the first draw, when no single site to compare is found.
         """
         if not self.is_known:
-            with self.look(), torch.no_grad():
-                self.sites = self._find_sites(arguments)
+            self.look_at(arguments)
+        if self.sites is None:
+            self.sites = _only_candidate(self.found)
         # Off the CPU, checking the arguments of distributions waits for the device; the first run has checked them.
         unchecked = nullcontext() if self.device.type == "cpu" else pyro.distributions.validation_enabled(False)
         with self.creating, unchecked:
-            draw = self._run(arguments)
+            draw = self._run(Draw(self.sites, self._meet, scored), arguments)
         if len(draw.values) != len(self.sites or ()):
             missing = sorted(set(self.sites or ()) - set(draw.values))
-            raise ValueError(f"site {missing[0]!r} is missing from this run of the model. Draw it in every run.")
+            raise ValueError(f"site {missing[0]!r} is missing from this run of the {self.role}. Draw it in every run.")
         return draw
 
-    def _run(self, arguments: Arguments) -> Draw:
-        with Draw(self.sites, self._meet, keeps_others=not self.is_known) as draw:
+    def look_at(self, arguments: Arguments) -> None:
+        """Run the model once to see its random variables, described in `found`; it leaves no other effect.
+
+        Raises:
+            ValueError: A site that was asked for is not there.
+        """
+        with self.look(), torch.no_grad():
+            draw = Draw(self.sites, self._meet, looks=True)
+            try:
+                self._run(draw, arguments)
+            except RuntimeError as error:
+                if "dtype" in str(error):
+                    error.add_note(
+                        f"The {self.role} was given data of another floating-point type than its parameters have. "
+                        "Convert them with transform=, for example transform=lambda x, c: (x.float(), c.float())."
+                    )
+                raise
+            for name in self.sites or ():
+                if name not in draw.found:
+                    there = ", ".join(map(repr, draw.found)) or "none"
+                    raise ValueError(
+                        f"site={name!r} is not a site of the {self.role}; it has {there}. Name one of them."
+                    )
+        self.found = draw.found
+
+    def _run(self, draw: Draw, arguments: Arguments) -> Draw:
+        with draw:
             self.function(*arguments.args, **arguments.kwargs)
         return draw
-
-    def _find_sites(self, arguments: Arguments) -> tuple[str, ...]:
-        try:
-            return _compared_sites(self._run(arguments))
-        except RuntimeError as error:
-            if "dtype" in str(error):
-                error.add_note(
-                    "The model was given data of another floating-point type than its parameters have. "
-                    "Convert them with transform=, for example transform=lambda x, c: (x.float(), c.float())."
-                )
-            raise
 
     def state_dict(self) -> dict[str, Any]:
         """As of every player, and the compared sites."""
@@ -213,7 +287,7 @@ class ImplicitModel(Player):
         args = batch if self._data_parameters is None else batch[: len(self._data_parameters)]
         if len(args) < self._required():
             raise TypeError(
-                f"the model takes {len(self._data_parameters or ())} data arguments "
+                f"the {self.role} takes {len(self._data_parameters or ())} data arguments "
                 f"({', '.join(self._data_parameters or ())}), but the minibatch has {len(batch)} elements. "
                 "Pass the data as a tuple that matches the model's arguments, or as a mapping from their names."
             )
@@ -225,7 +299,7 @@ class ImplicitModel(Player):
             is_needed = parameter.default is inspect.Parameter.empty and parameter.name != "batch_size"
             if is_needed and parameter.kind is inspect.Parameter.KEYWORD_ONLY:
                 raise TypeError(
-                    f"the model takes {parameter.name!r} by name only. Pass the data as a mapping, "
+                    f"the {self.role} takes {parameter.name!r} by name only. Pass the data as a mapping, "
                     f"run({{{parameter.name!r}: ..., ...}})."
                 )
 
@@ -236,8 +310,16 @@ class ImplicitModel(Player):
             return Arguments(args, {}, spare)
         return Arguments((), dict(zip(names, args, strict=True)), spare)
 
-    def sample_arguments(self, args: tuple[Any, ...], last: Arguments | None, num_rows: int) -> Arguments:
+    def sample_arguments(
+        self, args: tuple[Any, ...], last: Arguments | None, num_rows: int, exactly: bool = False
+    ) -> Arguments:
         """How the model is called when `num_rows` rows are wanted: on the user's arguments, else the last step's.
+
+        Args:
+            args: The user's arguments.
+            last: The last step's arguments.
+            num_rows: The number of rows wanted.
+            exactly: Whether the last step's arguments are cut or repeated to that number.
 
         Raises:
             TypeError: The model needs arguments, and there are none.
@@ -249,14 +331,22 @@ class ImplicitModel(Player):
             return self._with_batch_size(arguments, num_rows)
         if last is None:
             raise TypeError(
-                f"the model takes {', '.join(self._data_parameters or ())}, and no step has been taken whose arguments "
-                "could be used. Pass them: sample(num_samples, ...)."
+                f"the {self.role} takes {', '.join(self._data_parameters or ())}, and no step has been taken whose "
+                "arguments could be used. Pass them: sample(num_samples, ...)."
             )
+        if exactly:
+            last = _with_rows(last, num_rows)
         covariates = [value for value in (*last.args, *last.kwargs.values()) if isinstance(value, Tensor)]
         return self._with_batch_size(last, len(covariates[0]) if covariates else num_rows)
 
-    def real(self, draw: Draw, arguments: Arguments, batch: Batch) -> dict[str, Tensor]:
+    def real(self, draw: Draw, arguments: Arguments, batch: Batch, latent: Container[str] = ()) -> dict[str, Tensor]:
         """The real sample of the compared sites.
+
+        Args:
+            draw: What the model drew.
+            arguments: How it was called.
+            batch: The minibatch.
+            latent: Compared sites that are no data.
 
         Returns:
             A tensor by site with shape `(num_rows, *event_shape)`: what the model observed there, else the minibatch's
@@ -266,19 +356,20 @@ class ImplicitModel(Player):
         Raises:
             ValueError: None of these decides.
         """
+        compared = [name for name in draw.values if name not in latent]
         named = {**(batch if isinstance(batch, dict) else {}), **draw.observed}
         rest = arguments.spare or (tuple(batch) if not isinstance(batch, dict) and len(batch) == 1 else ())
-        if len(draw.values) > len(rest):  # else the arguments, which take time to name, decide nothing
+        if len(compared) > len(rest):  # else the arguments, which take time to name, decide nothing
             named = {**self.named_arguments(arguments), **named}
-        real = {name: named[name] for name in draw.values if isinstance(named.get(name), Tensor)}
-        missing = [name for name in draw.values if name not in real]
+        real = {name: named[name] for name in compared if isinstance(named.get(name), Tensor)}
+        missing = [name for name in compared if name not in real]
         if len(missing) > len(rest):
             raise ValueError(
                 f"no part of the data is known to be the real sample of site {missing[0]!r}. "
                 f"Pass the data as a mapping, run({{{missing[0]!r}: ..., ...}})."
             )
         real.update(zip(missing, rest, strict=False))
-        return {name: _as_precise(real[name], value) for name, value in draw.values.items()}
+        return {name: _as_precise(real[name], draw.values[name]) for name in compared}
 
     def _fits(self, number: int) -> bool:
         """Whether the model can be called with this many elements of a minibatch."""
@@ -316,8 +407,8 @@ class ImplicitModel(Player):
         ]
         if missing:
             raise TypeError(
-                f"the model's argument {missing[0]!r} is not among the data's names ({', '.join(map(repr, batch))}). "
-                "Add it to the mapping, or give it a default."
+                f"the {self.role}'s argument {missing[0]!r} is not among the data's names "
+                f"({', '.join(map(repr, batch))}). Add it to the mapping, or give it a default."
             )
         return {parameter.name: batch[parameter.name] for parameter in parameters if parameter.name in batch}
 
@@ -331,6 +422,19 @@ class ImplicitModel(Player):
         if self._signature is None or "batch_size" not in self._signature.parameters:
             return arguments
         return arguments._replace(kwargs={**arguments.kwargs, "batch_size": num_rows})
+
+
+def _with_rows(arguments: Arguments, num_rows: int) -> Arguments:
+    """The arguments with another number of rows: cut, or repeated from the start."""
+
+    def resized(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value[torch.arange(num_rows, device=value.device) % len(value)]
+
+    return Arguments(
+        tuple(map(resized, arguments.args)), {name: resized(value) for name, value in arguments.kwargs.items()}
+    )
 
 
 def _signature(model: Callable[..., Any]) -> inspect.Signature | None:
@@ -363,24 +467,18 @@ def _as_precise(real: Tensor, fake: Tensor) -> Tensor:
     return real.to(fake.dtype) if real.is_floating_point() and fake.is_floating_point() else real
 
 
-def _compared_sites(draw: Draw) -> tuple[str, ...]:
-    """The sites to compare after a look, or an error that lists what the model has."""
-    found = tuple(draw.values)
-    if draw.sites is not None:
-        missing = [name for name in draw.sites if name not in found]
-        if missing:
-            there = ", ".join(map(repr, draw.others)) or "none"
-            raise ValueError(f"site={missing[0]!r} is not a site of the model; it has {there}. Name one of them.")
-        return tuple(draw.sites)
-    if len(found) == 1:
-        return found
-    others = ", ".join(draw.others.values()) or "no other sites"
-    if not found:
+def _only_candidate(found: dict[str, Site]) -> tuple[str, ...]:
+    """The site to compare after a look, or an error that lists what the model has."""
+    candidates = [name for name, site in found.items() if site.is_candidate]
+    if len(candidates) == 1:
+        return tuple(candidates)
+    if not candidates:
+        others = ", ".join(f"{name!r} ({site})" for name, site in found.items()) or "no other sites"
         raise ValueError(
             "the model has no site to compare with the data: expected one pyro.deterministic, Delta or observed "
             f"reparameterized site, found {others}. Add pyro.deterministic('x', ...) or name one with site='x'."
         )
     raise ValueError(
-        f"the model has several sites to compare with the data: {', '.join(map(repr, found))}. "
-        f"Choose with site={found[0]!r}."
+        f"the model has several sites to compare with the data: {', '.join(map(repr, candidates))}. "
+        f"Choose with site={candidates[0]!r}."
     )

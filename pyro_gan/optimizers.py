@@ -19,13 +19,18 @@ OptimizerChoice = PyroOptim | Callable[[Iterable[Tensor]], Optimizer | LRSchedul
 """What a user may pass as `optim`: Pyro's, or a callable from parameters to a torch optimizer or schedule."""
 
 
-def default_optimizer(parameters: Iterable[Tensor]) -> Optimizer:
-    r"""Adam with rate :math:`10^{-3}` and :math:`\beta = (0.5, 0.999)`, in its fused form.
+def default_rate(progress: float) -> float:
+    """The learning rate of :func:`default_optimizer` at a part of a run, from 0 to 1: half a run, then a fall to 0."""
+    return 2e-3 * min(1.0, 2 * (1 - progress))
 
-    The halved :math:`\beta_1` is Radford et al.'s (2016, section 4): a player's gradient turns with its opponent, so a
-    long memory of it misleads.
+
+def default_optimizer(parameters: Iterable[Tensor]) -> Optimizer:
+    r"""Adam with :math:`\beta = (0, 0.99)`, in its fused form.
+
+    Its rate is 0.002; in the second half of a run it falls to 0 along a line, so that the players settle. A player's
+    gradient turns with its opponent, so a memory of it misleads.
     """
-    return torch.optim.Adam(parameters, lr=1e-3, betas=(0.5, 0.999), fused=True)
+    return torch.optim.Adam(parameters, lr=default_rate(0.0), betas=(0.0, 0.99), fused=True)
 
 
 class PlayerOptimizer:
@@ -63,6 +68,7 @@ class PlayerOptimizer:
         self.schedule: LRScheduler | None = None
         self.parameters: dict[str, Tensor] = {}
         self._loaded: dict[str, Any] | None = None
+        self._progress = 0.0
         self._known: set[Tensor] = set()
 
     def knows(self, parameters: Iterable[Tensor]) -> bool:
@@ -87,6 +93,7 @@ class PlayerOptimizer:
         self.parameters.update(new)
         self._known.update(new.values())
         self._fill()
+        self.set_progress(self._progress)
 
     def update(self, loss: Tensor, parameters: list[Tensor]) -> None:
         """One descent step on `loss`, a 0-dimensional tensor, in the given parameters and no others."""
@@ -103,6 +110,13 @@ class PlayerOptimizer:
         """Advance the learning-rate schedule, where there is one, by one step of inference."""
         if self.schedule is not None:
             self.schedule.step()
+
+    def set_progress(self, progress: float) -> None:
+        """Set a default optimizer's rate for a part of a run, from 0 to 1; one that the user chose keeps its own."""
+        self._progress = progress
+        if self.choice is None and self.optimizer is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = default_rate(progress)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of the optimizer's and the schedule's state by parameter name, once parameters have been met."""
@@ -124,6 +138,7 @@ class PlayerOptimizer:
         self._loaded = copy.deepcopy(state)
         if self.optimizer is not None:
             self._fill()
+            self.set_progress(self._progress)
 
     def _made(self) -> Optimizer:
         if self.optimizer is None:

@@ -9,26 +9,30 @@ from pyro_gan.discriminator import leaves
 
 
 class Samples(NamedTuple):
-    """Rows of the same sites from two sources, each with shape `(num_rows, *event_shape)`."""
+    """Rows of the same sites from two sources, each with shape `(num_rows, *event_shape)`.
+
+    For the generator's side `fake` may be empty, where only real rows, with a guide's draws, are moved.
+    """
 
     real: dict[str, Tensor]
     fake: dict[str, Tensor]
     parameters: dict[str, Tensor]
     """The parameters that the generator's side moves, by name: unconstrained leaves."""
+    log_factor: Tensor | None = None
+    """What the model adds to the objective by `pyro.factor`, a 0-dimensional tensor: the generator's loss less it."""
 
     def check(self) -> None:
-        """Refuse samples that can not be compared or learned from.
+        """Refuse samples that can not be compared.
 
         Raises:
-            ValueError: Event shapes differ; integer data face real draws; a value is NaN or infinite; the model has no
-                parameters, its draws carry no gradient to them, or they depend on networks that are not registered.
+            ValueError: Event shapes differ; integer data face real draws; or a value is NaN or infinite.
         """
         self.check_alike()
         for site in self.fake:
             for source, rows in ("data", self.real[site]), ("model's draws", self.fake[site]):
                 if not torch.isfinite(rows).all():
+                    source = "guide's draws" if rows.requires_grad and source == "data" else source
                     raise ValueError(f"the {source} hold NaN or infinity at site {site!r}. Check them before training.")
-        self._check_parameters()
 
     def check_alike(self) -> None:
         """Refuse samples of different event shapes or kinds of numbers; this reads no value.
@@ -40,7 +44,7 @@ class Samples(NamedTuple):
             real = self.real[site]
             if fake.dim() == 0 or real.shape[1:] != fake.shape[1:]:
                 raise ValueError(
-                    f"real and fake rows differ at site {site!r}: the data's have shape {_show(real)}, "
+                    f"real and fake rows differ at site {site!r}: the {_source(real)} have shape {_show(real)}, "
                     f"the model's {_show(fake)}. Both must be (num_rows, *event_shape) with the same event shape; "
                     "draw the model's rows in a pyro.plate."
                 )
@@ -50,14 +54,20 @@ class Samples(NamedTuple):
                     "Convert them with transform=, for example transform=lambda x: x / 255."
                 )
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
+        """Refuse samples that can not be learned from.
+
+        Raises:
+            ValueError: The model has no parameters, its draws carry no gradient to them, or they depend on networks
+                that are not registered.
+        """
         if not self.parameters:
             raise ValueError(
                 "the model has no parameters to train: it registers none with Pyro that require a gradient. "
                 "Register its networks with pyro.module('generator', generator) and its numbers with pyro.param."
             )
-        site, known = next(iter(self.fake)), {id(parameter) for parameter in self.parameters.values()}
-        reached = [leaf for value in self.fake.values() for leaf in leaves(value)]
+        site, known = next(iter(self.real)), {id(parameter) for parameter in self.parameters.values()}
+        reached = [leaf for sample in (self.fake, self.real) for value in sample.values() for leaf in leaves(value)]
         strangers = {id(leaf): tuple(leaf.shape) for leaf in reached if id(leaf) not in known}
         if len(strangers) == len({id(leaf) for leaf in reached}):
             raise ValueError(
@@ -72,6 +82,10 @@ class Samples(NamedTuple):
                 "pyro.module, or freeze it with requires_grad_(False); where an earlier model used the same names, "
                 "call pyro.clear_param_store() first."
             )
+
+
+def _source(real: Tensor) -> str:
+    return "guide's" if real.requires_grad else "data's"
 
 
 def _show(rows: Tensor) -> str:

@@ -19,12 +19,13 @@ SECONDS_BETWEEN_READS = 0.1
 
 
 class StepRecord(NamedTuple):
-    """What a step leaves on the device: detached 0-dimensional tensors, or `None` for a player that did not move."""
+    """What a step leaves on the device: detached 0-dimensional tensors, or `None` for what there is not."""
 
-    generator_loss: Tensor | None
-    discriminator_loss: Tensor | None
-    real_probability: Tensor | None
-    fake_probability: Tensor | None
+    generator_loss: Tensor | None = None
+    discriminator_loss: Tensor | None = None
+    penalty: Tensor | None = None
+    real_probability: Tensor | None = None
+    fake_probability: Tensor | None = None
 
 
 class Recorder:
@@ -51,16 +52,14 @@ class Recorder:
         Raises:
             ValueError: A loss is NaN or infinite.
         """
-        records = torch.stack([_stacked(record) for record in self.unread]).tolist() if self.unread else []
+        records = _on_host(self.unread)
         first_step = last_step - len(records) + 1
         self.unread.clear()
         self.last_read = time.monotonic()
         for step, values in enumerate(records, first_step):
-            self._append(
-                {"step": step, **dict(zip(StepRecord._fields, values, strict=True)), **self.notes.pop(step, {})}
-            )
+            self._append({"step": step, **values, **self.notes.pop(step, {})})
         for step, values in enumerate(records, first_step):
-            _check_finite(step, *values[:2])
+            _check_finite(step, values)
 
     def _append(self, row: dict[str, float]) -> None:
         length = len(self.history["step"])
@@ -70,15 +69,21 @@ class Recorder:
             values.append(row.get(name, math.nan))
 
 
-def _stacked(record: StepRecord) -> Tensor:
-    return torch.stack([value for value in record if value is not None])
+def _on_host(records: list[StepRecord]) -> list[dict[str, float]]:
+    """The numbers of records by name, in one transfer; all records of a run have the same fields."""
+    if not records:
+        return []
+    names = [name for name, value in records[0]._asdict().items() if value is not None]
+    rows = torch.stack([torch.stack([getattr(record, name) for name in names]) for record in records]).tolist()
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _check_finite(step: int, generator_loss: float, discriminator_loss: float) -> None:
-    for player, loss in ("discriminator", discriminator_loss), ("generator", generator_loss):
-        if not math.isfinite(loss):
+def _check_finite(step: int, values: dict[str, float]) -> None:
+    losses = {"discriminator_loss": "discriminator's loss", "generator_loss": "generator's loss", "penalty": "penalty"}
+    for name, what in losses.items():
+        if not math.isfinite(values.get(name, 0.0)):
             raise ValueError(
-                f"the {player}'s loss is {loss} at step {step}. Check the data for NaN or infinity, "
+                f"the {what} is {values[name]} at step {step}. Check the data for NaN or infinity, "
                 "or lower the learning rates (optim, optim_d)."
             )
 

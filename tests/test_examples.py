@@ -12,10 +12,20 @@ from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RUNS = {
+    "bigan.py": (["--num-steps", "20"], ["bigan.png"]),
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
+    "eight_schools.py": (["--num-steps", "5", "--num-draws", "20"], ["eight_schools.png"]),
     "gaussian_1d.py": (["--num-steps", "20"], ["gaussian_1d.png"]),
-    "mnist.py": (["--num-steps", "30", "--device", "cpu"], ["000002.png", "000030.png", "history.png"]),
+    "linear_regression.py": (["--num-steps", "20"], ["linear_regression.png"]),
+    "mixture.py": (["--num-steps", "20"], ["mixture.png"]),
+    "mnist.py": (
+        ["--num-steps", "30", "--num-samples", "200", "--device", "cpu"],
+        ["default/000002.png", "default/000030.png", "default.png", "history_default.png"],
+    ),
+    "simulator.py": (["--num-steps", "20", "--num-simulations", "500"], ["simulator.png"]),
     "svi_comparison.py": (["--num-steps", "5"], ["svi_comparison.png"]),
+    "two_moons.py": (["--num-steps", "20", "--num-simulations", "500"], ["two_moons.png"]),
+    "wgan.py": (["--num-steps", "20"], ["wgan.png"]),
 }
 
 

@@ -14,7 +14,9 @@ import pyro_gan
 
 PACKAGE = Path(pyro_gan.__file__).parent
 ORDER = [
-    *("checks", "losses", "devices", "dry_run", "data", "player", "discriminator", "implicit", "samples", "optimizers"),
+    *("checks", "losses.base", "losses.games", "losses.divergences", "losses", "penalties", "recipes"),
+    *("averaging", "selection", "devices", "dry_run", "data", "observations", "player", "discriminator", "implicit"),
+    *("samples", "optimizers"),
     *(
         "export",
         "replicates",
@@ -29,8 +31,22 @@ ORDER = [
         "plots",
         "callbacks",
         "training",
+        "auto.coordinates",
+        "auto.networks",
+        "auto.building",
+        "auto.latents",
+        "auto.calls",
+        "auto.posterior",
+        "auto.discriminator",
+        "auto.guide",
+        "auto",
         "inference.base",
         "inference.gan",
+        "inference.wgan",
+        "inference.guided",
+        "inference.bigan",
+        "inference.contrast",
+        "inference.implicit_klqp",
         "inference",
         "",
     ),

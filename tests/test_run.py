@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback, ProgressBar, ProgressLines, progress_callbacks
 from pyro_gan.data import minibatches
+from pyro_gan.losses import NonSaturating
+from pyro_gan.training import StepRecord
 
 DATA = 4 + 0.1 * torch.randn(100, generator=torch.Generator().manual_seed(0))
 
@@ -55,7 +57,7 @@ def test_history_has_every_step_in_order_over_several_runs():
     trained.run(DATA, num_steps=5, progress=False)
     assert trained.history["step"] == list(range(1, 13))
     lengths = {name: len(values) for name, values in trained.history.items()}
-    assert set(lengths) == {"step", "generator_loss", "discriminator_loss", "real_probability", "fake_probability"}
+    assert set(lengths) == {"step", *StepRecord._fields}
     assert set(lengths.values()) == {12}
 
 
@@ -68,7 +70,7 @@ def test_history_holds_what_step_returns():
 
 
 def test_probabilities_are_the_discriminators_means_before_its_update():
-    trained = inference()
+    trained = GANInference(location_model, scalar_discriminator(16), loss=NonSaturating())
     trained.evaluate_loss(DATA)  # so that the first update is the first draw
     probability = trained.log_ratio(DATA).sigmoid().mean().item()
     trained.run(DATA, num_steps=1, progress=False)

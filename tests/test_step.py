@@ -152,7 +152,7 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit():
 
 def test_training_consumes_random_numbers_as_the_handwritten_loop_does():
     generator, discriminator = networks()
-    inference = GANInference(network_model(generator, NOISE_SIZE), discriminator)
+    inference = GANInference(network_model(generator, NOISE_SIZE), discriminator, loss=NonSaturating())
     pyro.set_rng_seed(4)
     inference.step(torch.zeros(16, 3))
     after = torch.rand(1)
@@ -238,7 +238,7 @@ def test_each_discriminator_update_of_a_run_sees_a_fresh_minibatch():
         with pyro.plate("data", batch_size):
             pyro.deterministic("x", loc.expand(batch_size), event_dim=0)
 
-    inference = GANInference(model, discriminator, discriminator_steps=3)
+    inference = GANInference(model, discriminator, discriminator_steps=3, loss=NonSaturating())
     inference.step(torch.arange(2.0))
     seen.clear()
     inference.run(torch.arange(12.0), num_steps=2, batch_size=2, progress=False)

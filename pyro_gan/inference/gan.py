@@ -56,4 +56,4 @@ class GANInference(AdversarialInference):
         arguments = self.model.arguments(batch)
         self._last_arguments = arguments
         draw = self.model.draw(arguments)
-        return Samples(self.model.real(draw, arguments, batch), draw.values, draw.parameters)
+        return Samples(self.model.real(draw, arguments, batch), draw.values, draw.parameters, draw.log_factor)

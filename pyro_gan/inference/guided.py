@@ -1,0 +1,377 @@
+"""What inferences with a guide share: the model's latent sites, their guide, and posterior draws.
+
+A guide is called as `SVI` would call it, on the minibatch, and draws sites named as the model's latent ones. The
+compared sites are these and the observed ones, so that the discriminator judges their joint sample.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Unpack
+
+import torch
+from pyro.poutine.condition_messenger import ConditionMessenger
+from torch import Tensor
+
+from pyro_gan.checks import positive_integer
+from pyro_gan.data import Batch, number_of_rows
+from pyro_gan.dry_run import kept_buffers
+from pyro_gan.implicit import Arguments, Draw, ImplicitModel, Site
+from pyro_gan.inference.base import AdversarialInference, Options
+from pyro_gan.observations import Observations
+from pyro_gan.optimizers import OptimizerChoice
+from pyro_gan.player import Player
+
+ROWS_AT_ONCE = 10_000
+
+
+class GuidedInference(AdversarialInference):
+    """The base of inferences with a guide; see :class:`~pyro_gan.BiGANInference` for the arguments."""
+
+    guide_moves_real = True
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        discriminator: Callable[..., Tensor] | None = None,
+        optim: OptimizerChoice = None,
+        optim_d: OptimizerChoice = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(model, discriminator, optim, optim_d, **options)
+        self.guide = ImplicitModel(guide, None, self.device, self.model.move, role="guide")
+        self.global_sites: tuple[str, ...] = ()
+        self.latent_sites: tuple[str, ...] = ()
+        self.observed_sites: tuple[str, ...] = ()
+        self.hidden_names: set[str] = set()
+        """Latent sites of the model that the data may hold, and that the guide is not given."""
+        self._observations: Observations | None = None
+        self._latents: Observations | None = None
+
+    def players(self) -> dict[str, Player]:
+        return {**super().players(), "guide": self.guide}
+
+    def sample_posterior(self, x_obs: Any, num_samples: int = 1000) -> dict[str, Tensor]:
+        """Draw latent sites from the guide, given observations.
+
+        Args:
+            x_obs: What the guide is called with: one observation with shape `event_shape`, or rows of them with shape
+                `(num_rows, *event_shape)`; a tuple or a mapping of such where the guide takes several.
+            num_samples: The number of draws.
+
+        Returns:
+            The draws by site, in the sites' supports, with shape `(num_samples, *event_shape)` for one observation and
+            `(num_samples, num_rows, *event_shape)` for rows, as `Predictive` and ArviZ take them; those of a global
+            site with shape `(num_samples, *shape)`.
+
+        Raises:
+            TypeError: `num_samples` is no integer, or `x_obs` holds no arrays.
+            ValueError: No step has been taken, or the observations have another shape than in training.
+        """
+        num_samples = positive_integer("num_samples", num_samples)
+        rows, is_single = _known(self._observations, "x_obs").rows(x_obs, "x_obs")
+        at_once = 1 if self.global_sites else max(1, ROWS_AT_ONCE // number_of_rows(rows))
+        numbers = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
+        with torch.no_grad(), kept_buffers():
+            parts = [self._posterior_draws(rows, number) for number in numbers]
+        draws = {site: torch.cat([part[site] for part in parts]) for site in self.latent_sites}
+        return {
+            site: value.squeeze(1) if is_single and site not in self.global_sites else value
+            for site, value in draws.items()
+        }
+
+    def decode(self, latents: Mapping[str, Any], *args: Any) -> Tensor | dict[str, Tensor]:
+        """Draw the observed sites from the model, given its latent ones; those that are left out are drawn too.
+
+        Args:
+            latents: Latent sites by name: one value each with shape `event_shape`, or rows with shape
+                `(num_rows, *event_shape)`; of a global site one value.
+            args: The model's arguments, with as many rows. By default a model that needs some is given those of the
+                last step, repeated as needed.
+
+        Returns:
+            The observed site's rows, with shape `(num_rows, *event_shape)`, or `event_shape` for one value of each
+            latent site; where several are observed, a dictionary.
+
+        Raises:
+            TypeError: `latents` is no mapping of arrays.
+            ValueError: A name is no latent site of the model, a shape is another than in training, or no step has been
+                taken.
+        """
+        forms = _known(self._latents, "latents")
+        if not isinstance(latents, Mapping):
+            raise TypeError(f"latents must be a mapping such as {{'z': ...}}, but is a {type(latents).__name__}.")
+        if not latents or set(latents) - set(self.latent_sites):
+            raise ValueError(
+                f"latents holds {', '.join(map(repr, latents)) or 'nothing'}, but the latent sites are "
+                f"{', '.join(map(repr, self.latent_sites))}. Pass these, or some of them."
+            )
+        local = self._local(latents)
+        shared = {site: value for site, value in latents.items() if site in self.global_sites}
+        rows, is_single = forms.rows(local, "latents") if local else ({}, False)
+        values, is_one = forms.rows(shared, "latents") if shared else ({}, True)
+        if not is_one:
+            raise ValueError(f"latents holds rows of the global site {next(iter(shared))!r}. Pass one value of it.")
+        given = {**_by_site(rows), **{site: value[0] for site, value in _by_site(values).items()}}
+        with torch.no_grad(), kept_buffers(), ConditionMessenger(given):
+            drawn = self.model.draw(self._arguments(args, number_of_rows(rows) if rows else None)).values
+        return self._observed(drawn, is_single)
+
+    def reconstruct(self, *batch: Any) -> Tensor | dict[str, Tensor]:
+        """Draw latent sites given observations, and observations given these.
+
+        Args:
+            batch: One observation or rows of them, as in :meth:`step`.
+
+        Returns:
+            The observed site's rows, with shape `(num_rows, *event_shape)`, or `event_shape` for one observation; where
+            several are observed, a dictionary.
+
+        Raises:
+            TypeError: `batch` holds no arrays.
+            ValueError: No step has been taken, or the observations have another shape than in training.
+        """
+        given = batch[0] if len(batch) == 1 else batch
+        rows, is_single = _known(self._observations, "the observations").rows(given)
+        with torch.no_grad(), kept_buffers():
+            latents = self.guide.draw(self.guide.arguments(rows)).values
+            with ConditionMessenger(latents):
+                drawn = self.model.draw(self.model.arguments(rows)).values
+        return self._observed(drawn, is_single)
+
+    def visible(self, batch: Batch) -> Batch:
+        """The part of a minibatch that the guide may see: all but the latent sites."""
+        if not isinstance(batch, dict):
+            return batch
+        hidden = self.hidden_names.union(self.latent_sites)
+        return {name: value for name, value in batch.items() if name not in hidden}
+
+    def typical_rows(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {site: fake[site] if site in self.latent_sites else rows for site, rows in real.items()}
+
+    def get_to_know(self, batch: Batch) -> None:
+        """Before the first draw: run model and guide once, match their sites, and note what the guide is given.
+
+        Raises:
+            ValueError: They do not match, or the guide's draws can not be learned from.
+        """
+        if self._observations is not None:
+            return
+        asked, drawn = self.model.sites, self.guide.sites
+        try:
+            self._match_sites(batch)
+            self._look_at_draws(batch)
+        except BaseException:
+            self.model.sites, self.guide.sites = asked, drawn
+            raise
+
+    def _match_sites(self, batch: Batch) -> None:
+        """Find the latent and the observed sites, and have model and guide keep them."""
+        asked, model_arguments = self.model.sites, self.model.arguments(batch)
+        self.model.look_at(model_arguments)
+        arguments = self._arguments_at_first_sight(batch)
+        if isinstance(batch, tuple) and max(len(model_arguments.args), len(arguments.args)) < len(batch):
+            _check_no_simulations(asked or (), len(batch))
+        if hasattr(self.guide.function, "setup"):  # a guide that builds itself runs the model for that
+            self.guide.function.setup(*arguments.args, **arguments.kwargs)
+        self.guide.look_at(arguments)
+        names = batch if isinstance(batch, dict) else ()
+        named = [name for name in names if name in arguments.kwargs or _is_known(self.model.found.get(name))]
+        self.latent_sites = _latent_sites(self.model.found, self.guide.found, asked)
+        self.observed_sites = _observed_sites(self.model.found, self.latent_sites, asked, named)
+        for name in self.global_sites:
+            if name not in self.latent_sites:
+                raise ValueError(
+                    f"global_sites names {name!r}, but the guide draws {', '.join(map(repr, self.latent_sites))}."
+                )
+        self.guide.sites = self.latent_sites
+        self.model.sites = (*self.latent_sites, *self.observed_sites)
+
+    def _arguments_at_first_sight(self, batch: Batch) -> Arguments:
+        """The guide's arguments while its sites are unknown: without latent sites, unless it asks for one by name."""
+        found = self.model.found
+        unknown = {name for name, site in found.items() if not _is_known(site)}
+        self.hidden_names = unknown if len(unknown) < len(found) else set()
+        with suppress(TypeError):
+            return self.guide.arguments(self.visible(batch))
+        self.hidden_names = set()
+        return self.guide.arguments(batch)
+
+    def _look_at_draws(self, batch: Batch) -> None:
+        """Check draws of the guide, and note their shapes and those of what it is given."""
+        visible = self.visible(batch)
+        arguments = self.guide.arguments(visible)
+        with torch.enable_grad():
+            drawn = self.guide.draw(arguments)
+        _check_moved(drawn, [name for name, leaf in self.model.parameters.items() if leaf.requires_grad])
+        local = self._local(drawn.values)
+        _check_rows(local, number_of_rows(batch))
+        shared = {site: drawn.values[site][None] for site in self.global_sites}
+        self._latents = Observations({**local, **shared}, self.device)
+        self._observations = Observations(
+            visible, self.device, [name for name in arguments.kwargs if name in visible] or list(map(str, visible))
+        )
+
+    def _posterior_draws(self, rows: Batch, number: int) -> dict[str, Tensor]:
+        """Draws of the guide for each row, with shape `(number, num_rows, *event_shape)`; of a global site, one."""
+        num_rows = number_of_rows(rows)
+        drawn = self.guide.draw(self.guide.arguments(_repeated(rows, number))).values
+        _check_rows(self._local(drawn), number * num_rows)
+        return {
+            site: value[None] if site in self.global_sites else value.unflatten(0, (number, num_rows))
+            for site, value in drawn.items()
+        }
+
+    def _local(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {site: value for site, value in values.items() if site not in self.global_sites}
+
+    def _arguments(self, args: tuple[Any, ...], num_rows: int | None) -> Arguments:
+        """The model's arguments for that many rows, or for as many as in the last step."""
+        last = self._last_arguments
+        if num_rows is None:
+            number = last.kwargs.get("batch_size", 1) if last is not None else 1
+            return self.model.sample_arguments(args, last, number)
+        return self.model.sample_arguments(args, last, num_rows, exactly=True)
+
+    def _observed(self, drawn: dict[str, Tensor], is_single: bool) -> Tensor | dict[str, Tensor]:
+        observed = {site: drawn[site][0] if is_single else drawn[site] for site in self.observed_sites}
+        return observed if len(observed) > 1 else next(iter(observed.values()))
+
+
+def _known(forms: Observations | None, argument: str) -> Observations:
+    if forms is None:
+        raise ValueError(
+            f"no step has been taken, so that {argument} can not be used yet. Call run or step first, or, after load, "
+            "evaluate_loss."
+        )
+    return forms
+
+
+def _check_no_simulations(asked: tuple[str, ...], number: int) -> None:
+    """Refuse a tuple of as many elements as there are sites, which neither model nor guide takes in order.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if len(asked) == number > 1:
+        raise ValueError(
+            f"the minibatch is a tuple of {number}, as many as the sites {', '.join(map(repr, asked))}, but nothing "
+            f"tells which is which. Pass simulations as a mapping, run({{{asked[0]!r}: ..., ...}}), or the data alone."
+        )
+
+
+def _by_site(rows: Batch) -> dict[str, Tensor]:
+    return rows if isinstance(rows, dict) else {}
+
+
+def _is_known(site: Site | None) -> bool:
+    """Whether a site of the model can be compared with data without being named."""
+    return site is not None and (site.is_observed or site.is_candidate)
+
+
+def _check_moved(drawn: Draw, trainable: list[str]) -> None:
+    """Refuse a guide whose draws do not depend on what it should learn.
+
+    Raises:
+        ValueError: They depend on none of its parameters, or there are none to learn at all.
+    """
+    sites = ", ".join(map(repr, drawn.values))
+    if not drawn.parameters and not trainable:
+        raise ValueError(
+            "neither the guide nor the model has parameters to train: they register none with Pyro that require a "
+            "gradient. Register the guide's networks with pyro.module('guide', network) and its numbers with "
+            "pyro.param."
+        )
+    if drawn.parameters and not any(value.requires_grad for value in drawn.values.values()):
+        raise ValueError(
+            f"the guide's draws of {sites} carry no gradient to its parameters "
+            f"({', '.join(map(repr, drawn.parameters))}). Compute them from these, without detach() or no_grad()."
+        )
+
+
+def _check_rows(values: dict[str, Tensor], num_rows: int) -> None:
+    """Refuse latent sites without a row for each row that the guide was given.
+
+    Raises:
+        ValueError: There is one; the message has its shape.
+    """
+    for site, value in values.items():
+        if value.dim() == 0 or len(value) != num_rows:
+            raise ValueError(
+                f"the guide's site {site!r} has shape {tuple(value.shape)}, but the guide was given {num_rows} rows, "
+                "and a latent site needs one for each, in front. Draw it in a pyro.plate of the rows, whose dim is to "
+                "the left of other plates'; a site that all rows share is one of ImplicitKLqp's global_sites."
+            )
+
+
+def _repeated(rows: Batch, number: int) -> Batch:
+    if isinstance(rows, dict):
+        return {name: value.repeat(number, *(1 for _ in value.shape[1:])) for name, value in rows.items()}
+    return tuple(value.repeat(number, *(1 for _ in value.shape[1:])) for value in rows)
+
+
+def _latent_sites(model: dict[str, Site], guide: dict[str, Site], asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The sites that the guide draws for the model.
+
+    Raises:
+        ValueError: There are none, one is not in the model, or one carries no gradient.
+    """
+    drawn = {name: site for name, site in guide.items() if not site.is_observed}
+    strangers = [name for name, site in drawn.items() if name not in model and site.distribution != "Delta"]
+    if strangers:
+        raise ValueError(
+            f"the guide draws site {strangers[0]!r}, but the model has {', '.join(map(repr, model)) or 'no sites'}. "
+            "Name the guide's sites as the model's; mark those of the guide alone with infer={'is_auxiliary': True}."
+        )
+    drawn = {name: site for name, site in drawn.items() if name in model}  # others tell of values, as in a trace
+    for name, site in drawn.items():
+        if not site.is_reparameterized:
+            raise ValueError(
+                f"the guide's site {name!r} ({site}) carries no gradient. Use a reparameterized distribution, or "
+                "pyro.deterministic on noise through a network."
+            )
+    latent = tuple(name for name in drawn if asked is None or name in asked)
+    if not latent:
+        raise ValueError(
+            f"the guide draws none of the model's sites, {', '.join(map(repr, asked or model))}. Draw at least one."
+        )
+    return latent
+
+
+def _observed_sites(
+    model: dict[str, Site], latent: tuple[str, ...], asked: tuple[str, ...] | None, named: Sequence[str]
+) -> tuple[str, ...]:
+    """The sites that are data: those asked for, else those that the data name, else the only one that is left.
+
+    Raises:
+        ValueError: The guide lacks a latent site of the model, or no single site is left.
+    """
+    left = [name for name in (asked or model) if name not in latent]
+    candidates = [name for name in left if _is_known(model[name])]
+    observed = [name for name in left if name in named] or candidates or left
+    if asked is not None:
+        observed = [name for name in left if name in named or name in candidates] or left
+    missing = [name for name in left if name not in candidates and name not in observed]
+    if missing or (len(observed) > 1 and not candidates and not set(observed) <= set(named)):
+        name = (missing or observed)[0]
+        raise ValueError(
+            f"the guide has no site {name!r}, which the model draws. Draw it in the guide, or name the sites to "
+            f"compare, with site={[*latent, *(observed if missing else ['...'])]!r}."
+        )
+    if not observed and asked is not None:
+        raise ValueError(
+            f"site names {', '.join(map(repr, asked))}, all of which the guide draws: none is left to be compared with "
+            "the data. Name an observed site too."
+        )
+    if not observed:
+        raise ValueError(
+            f"the guide draws all of the model's sites, {', '.join(map(repr, latent))}: none is left to be compared "
+            "with the data. Observe one in the model, or leave it out of the guide."
+        )
+    if asked is None and len(observed) > 1 and not set(observed) <= set(named):
+        likely = [name for name in observed if model[name].is_observed] or observed[:1]
+        raise ValueError(
+            f"the model has several sites to compare with the data: {', '.join(map(repr, observed))}. "
+            f"Choose with site={[*latent, *likely]!r}."
+        )
+    return tuple(observed)

@@ -1,0 +1,266 @@
+r"""Variational inference with implicit models and guides (Tran et al. 2017; Mescheder et al. 2017).
+
+The evidence lower bound needs log-densities of the model and of the guide. Where one of them has none, the log of their
+ratio still can be learned by telling draws apart, and that is all the bound needs. Of N rows with local latent
+variables :math:`z_n` and global ones :math:`\beta`,
+
+.. math:: \mathrm{ELBO} = \mathbb{E}_q \Big[\log p(\beta) - \log q(\beta) - \sum_n \log r(x_n, z_n, \beta)\Big],
+
+where :math:`r` is the ratio :math:`q(z \mid x, \beta) / p(x, z \mid \beta)` up to the data's own density (joint
+contrast), or, where the likelihood is tractable, :math:`q(z \mid x, \beta) / p(z \mid \beta)` divided by it (prior
+contrast).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any, Literal, Unpack
+
+import torch
+from pyro.poutine.condition_messenger import ConditionMessenger
+from torch import Tensor
+from torch.distributions import biject_to
+
+from pyro_gan.data import Batch
+from pyro_gan.implicit import Draw
+from pyro_gan.inference.base import LossChoice, PenaltyChoice, SharedOptions
+from pyro_gan.inference.contrast import AdaptiveContrast
+from pyro_gan.inference.guided import GuidedInference
+from pyro_gan.losses import NonSaturating
+from pyro_gan.optimizers import OptimizerChoice
+from pyro_gan.samples import Samples
+
+
+class ImplicitKLqp(GuidedInference):
+    r"""Fits a guide, and a model, by the evidence lower bound with a learned density ratio.
+
+    Local latent sites and observed ones have a row for each row of data and need samples only. Global sites are drawn
+    once for all rows; the model and the guide draw them from distributions with a density.
+
+    The discriminator estimates the ratio given the global sites, so it may see any values of them. It is trained on
+    draws spread wider than the guide's: a single row hardly tells neighbouring values apart, but all rows together do,
+    and how the ratio changes along them is what decides the guide's spread.
+
+    Args:
+        model: A Pyro model. Its data plate tells the number of all rows, as in SVI:
+            `pyro.plate("data", N, subsample=x)`, or `poutine.scale`.
+        guide: As of :class:`BiGANInference`.
+        discriminator: As of :class:`BiGANInference`; global sites are given to it as rows that are all alike.
+        optim: The optimizer of the guide and the model.
+        optim_d: The discriminator's optimizer.
+        global_sites: The names of the global sites.
+        contrast: `"joint"` needs samples of the observed sites alone; `"prior"` has the model observe them with a
+            tractable likelihood (adversarial variational Bayes).
+        adaptive: Whether the guide's local sites are contrasted with a Gaussian that follows it, and not with the prior
+            alone (:class:`~pyro_gan.inference.contrast.AdaptiveContrast`); with the contrast `"prior"`. The model then
+            draws these sites from distributions with a density.
+        spread: How much larger than the guide's the standard deviation of the global draws is that the discriminator
+            is trained on; at least 1.
+        discriminator_steps: The updates of the discriminator for each of the guide. The bound needs a good ratio.
+        options: As of :class:`GANInference`; the loss is :class:`~pyro_gan.losses.NonSaturating` by default, and has no
+            penalty, since a penalty biases the ratio.
+
+    The generator's loss is the negative bound divided by the number of rows, in nats; with the joint contrast the
+    data's own entropy is missing from it.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: An argument's value does not fit; at the first step, if guide and model do not match.
+
+    Example:
+        >>> import pyro, torch
+        >>> import pyro.distributions as dist
+        >>> pyro.set_rng_seed(0)
+        >>> pyro.clear_param_store()
+        >>> def model(x):
+        ...     mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+        ...     with pyro.plate("data", 1000, subsample=x):
+        ...         pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+        >>> def guide(x):
+        ...     loc, scale = pyro.param("loc", torch.tensor(0.0)), pyro.param("scale", torch.tensor(0.1))
+        ...     pyro.sample("mean", dist.Normal(loc, scale.abs()))
+        >>> inference = ImplicitKLqp(model, guide, global_sites="mean")
+        >>> inference = inference.run(torch.randn(1000), num_steps=10, progress=False)
+        >>> inference.sample_posterior(torch.zeros(5), num_samples=100)["mean"].shape
+        torch.Size([100])
+
+    References:
+        Tran et al. (2017), "Hierarchical Implicit Models and Likelihood-Free Variational Inference", algorithm 1.
+        Mescheder et al. (2017), "Adversarial Variational Bayes", algorithm 1.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        discriminator: Callable[..., Tensor] | None = None,
+        optim: OptimizerChoice = None,
+        optim_d: OptimizerChoice = None,
+        *,
+        global_sites: str | Sequence[str] = (),
+        contrast: Literal["joint", "prior"] = "joint",
+        adaptive: bool = False,
+        spread: float = 10.0,
+        loss: LossChoice = None,
+        penalty: PenaltyChoice = None,
+        discriminator_steps: int = 3,
+        **options: Unpack[SharedOptions],
+    ) -> None:
+        if contrast not in ("joint", "prior"):
+            raise ValueError(f"contrast must be 'joint' or 'prior', but is {contrast!r}.")
+        if not isinstance(spread, Real) or isinstance(spread, bool) or not 1 <= spread < math.inf:
+            raise ValueError(f"spread must be a number of at least 1, but is {spread!r}.")
+        if adaptive and contrast != "prior":
+            raise ValueError("adaptive=True adapts the contrast with the prior. Pass contrast='prior' with it.")
+        names = (global_sites,) if isinstance(global_sites, str) else tuple(global_sites)
+        loss = NonSaturating() if loss is None else loss
+        steps = {"discriminator_steps": discriminator_steps}
+        super().__init__(model, guide, discriminator, optim, optim_d, loss=loss, penalty=penalty, **steps, **options)
+        if not self.loss.implies_log_ratio:
+            self.loss.log_ratio(torch.zeros(()))  # it raises the error that says why
+        if names and self.loss.leaves_constant_open:
+            raise ValueError(
+                f"{type(self.loss).__name__} leaves a constant of the log ratio open, which would depend on the global "
+                "sites and mislead their guide. Use a loss without that, such as NonSaturating()."
+            )
+        self.contrast: str = contrast
+        self.adaptive: bool = bool(adaptive)
+        self.spread: float = float(spread)
+        self.global_sites = names
+
+    def draw(self, batch: Batch) -> Samples:
+        self.get_to_know(batch)
+        arguments, guide_arguments = self.model.arguments(batch), self.guide.arguments(self.visible(batch))
+        self._last_arguments = arguments
+        guided = self.guide.draw(guide_arguments)
+        if self.global_sites:
+            other = self.guide.draw(guide_arguments)
+            with ConditionMessenger(self._spread(guided, other)):
+                guided = self.guide.draw(guide_arguments)
+        given = {site: guided.values[site] for site in self.global_sites}
+        with ConditionMessenger(given):
+            drawn = self.model.draw(arguments, self.observed_sites if self.contrast == "prior" else ())
+        observed = self.model.real(drawn, arguments, batch, self.latent_sites)
+        fake = {**drawn.values, **given, **(self._contrast(guided).draw(drawn.values) if self.adaptive else {})}
+        real = _as_rows({**guided.values, **observed}, self.global_sites, observed)
+        fake = _as_rows(fake, self.global_sites, observed)
+        return Samples(real, {site: fake[site] for site in real}, {**drawn.parameters, **guided.parameters})
+
+    def draw_for_generator(self, batch: Batch) -> Samples:
+        self.get_to_know(batch)
+        arguments = self.model.arguments(batch)
+        guided = self.guide.draw(self.guide.arguments(self.visible(batch)), self.global_sites)
+        is_tractable = self.contrast == "prior"
+        given = self.latent_sites if is_tractable else self.global_sites
+        scored = (*self.global_sites, *(self.observed_sites if is_tractable else ()))
+        with ConditionMessenger({site: guided.values[site] for site in given}):
+            drawn = self.model.draw(arguments, (*scored, *self._local_sites()) if self.adaptive else scored)
+        observed = self.model.real(drawn, arguments, batch, self.latent_sites)
+        real = _as_rows({**guided.values, **observed}, self.global_sites, observed)
+        is_moved = any(leaf.requires_grad for leaf in drawn.parameters.values()) and not is_tractable
+        fake = _as_rows(drawn.values, self.global_sites, observed) if is_moved else {}
+        bound = self._tractable_bound(guided, drawn, len(next(iter(observed.values()))))
+        return Samples(real, fake, {**drawn.parameters, **guided.parameters}, bound)
+
+    def _tractable_bound(self, guided: Draw, drawn: Draw, num_rows: int) -> Tensor:
+        """What the bound has beside the learned ratio, divided by the number of all rows."""
+        log_p, log_q = drawn.log_densities, guided.log_densities
+        bound = torch.zeros(()) if drawn.log_factor is None else drawn.log_factor
+        for site in self.observed_sites if self.contrast == "prior" else ():
+            bound = bound + log_p[site].sum() / num_rows
+        if self.adaptive:
+            log_prior = torch.stack([_by_row(log_p[site]) for site in self._local_sites()]).sum(0)
+            local = {site: guided.values[site] for site in self._local_sites()}
+            bound = bound + (log_prior - self._contrast(guided).log_prob(local, log_prior)).mean()
+        scale = drawn.scales[self.observed_sites[0]] * num_rows
+        for site in self.global_sites:
+            log_ratio = drawn.scales[site] * log_p[site].sum() - guided.scales[site] * log_q[site].sum()
+            bound = bound + log_ratio / scale
+        return bound
+
+    def _contrast(self, guided: Draw) -> AdaptiveContrast:
+        supports = {site: self.model.found[site].support for site in self._local_sites()}
+        return AdaptiveContrast(supports, {site: guided.values[site].detach() for site in self._local_sites()})
+
+    def _local_sites(self) -> list[str]:
+        return [site for site in self.latent_sites if site not in self.global_sites]
+
+    def generator_loss(self, samples: Samples) -> Tensor:
+        loss = self.loss.log_ratio(self.discriminator(samples.real)).mean()
+        if samples.log_factor is not None:
+            loss = loss - samples.log_factor
+        if samples.fake:  # a model without a likelihood moves its own draws towards the data
+            real_logits = self.discriminator(samples.real) if self.loss.generator_reads_real else None
+            for rows in self.loss.generator(real_logits, self.discriminator(samples.fake)):
+                loss = loss + rows.mean()
+        return loss
+
+    def get_to_know(self, batch: Batch) -> None:
+        if self._observations is not None:
+            return
+        super().get_to_know(batch)
+        try:
+            self._check_sites()
+        except ValueError:
+            self._observations = None
+            raise
+
+    def model_rows(self, num_rows: int) -> dict[str, Tensor]:
+        raise ValueError(
+            "ImplicitKLqp fixes no constant of its log ratio. Use a loss that leaves none open, such as NonSaturating."
+        )
+
+    def _spread(self, first: Draw, second: Draw) -> dict[str, Tensor]:
+        """Global draws farther apart than the guide's, from two of them, in the space without constraints.
+
+        Of two independent draws, the first and a times their difference have (1 + a)² + a² times a draw's variance.
+        """
+        factor = (math.sqrt(2 * self.spread**2 - 1) - 1) / 2
+        spread = {}
+        for site in self.global_sites:
+            transform = biject_to(self.guide.found[site].support)
+            one, other = transform.inv(first.values[site]), transform.inv(second.values[site])
+            spread[site] = transform(one + factor * (one - other)).detach()
+        return spread
+
+    def _check_sites(self) -> None:
+        """Refuse global sites without a density, and observed ones without a likelihood where it is needed.
+
+        Raises:
+            ValueError: There is one.
+        """
+        for name in self.global_sites:
+            if name not in self.latent_sites:
+                raise ValueError(
+                    f"global_sites names {name!r}, but the guide draws {', '.join(map(repr, self.latent_sites))}."
+                )
+            for role, found in ("model", self.model.found), ("guide", self.guide.found):
+                if found[name].distribution in ("Delta", "MaskedDistribution"):
+                    raise ValueError(
+                        f"the {role}'s global site {name!r} has no density. Draw it from a distribution with one, or "
+                        "make it a local site."
+                    )
+        for name in self._local_sites() if self.adaptive else ():
+            if self.model.found[name].distribution == "Delta":
+                raise ValueError(
+                    f"adaptive=True needs the density of the model's site {name!r}, but it is a Delta. Draw it from a "
+                    "distribution with a density, or leave out adaptive."
+                )
+        for name in self.observed_sites if self.contrast == "prior" else ():
+            if not self.model.found[name].is_observed or self.model.found[name].distribution == "Delta":
+                raise ValueError(
+                    f"contrast='prior' needs the likelihood of {name!r}, but the model has none "
+                    f"({self.model.found[name]}). Observe it with obs=, or use contrast='joint'."
+                )
+
+
+def _by_row(log_density: Tensor) -> Tensor:
+    return log_density.reshape(len(log_density), -1).sum(1)
+
+
+def _as_rows(values: dict[str, Tensor], global_sites: Sequence[str], observed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The values with a row for each row of data: those of global sites are all alike."""
+    num_rows = len(next(iter(observed.values())))
+    return {
+        site: value.expand(num_rows, *value.shape) if site in global_sites else value for site, value in values.items()
+    }

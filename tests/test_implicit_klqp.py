@@ -1,0 +1,423 @@
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from latent_models import joint_discriminator, linear_model, linear_rows, linear_simulator, normal_guide
+from pyro import poutine
+from torch import nn
+
+from pyro_gan import ImplicitKLqp
+from pyro_gan.inference.contrast import AdaptiveContrast
+from pyro_gan.losses import Hinge, NonSaturating, Relativistic
+
+X = linear_rows(16)[1]
+NUM_ROWS = 100
+"""Of the data that X is a minibatch of."""
+
+
+# ---- the bound: mean ~ N(0, 1), z ~ N(mean, 1), x ~ N(z, 0.5²), and a guide whose every density is known
+
+
+def one(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
+START = {"loc": 0.4, "log_scale": -0.7, "slope": 0.3, "share": 0.6, "offset": -0.5, "log_width": -0.2}
+
+
+def hierarchical_model(x):
+    mean = pyro.sample("mean", dist.Normal(one(0.0), 1.0))
+    with pyro.plate("data", NUM_ROWS, subsample=x):
+        z = pyro.sample("z", dist.Normal(mean, 1.0))
+        pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+
+def scaled_model(x):
+    """The same, by a handler in place of the plate's size."""
+    mean = pyro.sample("mean", dist.Normal(one(0.0), 1.0))
+    with poutine.scale(scale=NUM_ROWS / len(x)), pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(mean, 1.0))
+        pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+
+def scaled_throughout(x):
+    """The same, with the global site's density scaled by 3 as well."""
+    with poutine.scale(scale=3.0):
+        hierarchical_model(x)
+
+
+def hierarchical_guide(x):
+    values = {name: pyro.param(name, one(value)) for name, value in START.items()}
+    mean = pyro.sample("mean", dist.Normal(values["loc"], values["log_scale"].exp()))
+    with pyro.plate("data", NUM_ROWS, subsample=x):
+        center = values["slope"] * x + values["share"] * mean + values["offset"]
+        pyro.sample("z", dist.Normal(center, values["log_width"].exp()))
+
+
+def log_normal(x, loc, scale):
+    return -0.5 * ((x - loc) / scale) ** 2 - torch.as_tensor(scale).log() - 0.5 * math.log(2 * math.pi)
+
+
+def log_guide(values, x, z, mean):
+    center = values["slope"] * x + values["share"] * mean + values["offset"]
+    return log_normal(z, center, values["log_width"].exp())
+
+
+def exact_discriminator(contrast, adaptive=False):
+    """The log ratio itself (the data's own density left out, as a constant), with a parameter that does nothing."""
+    idle = nn.Parameter(one(0.0))
+
+    def discriminator(mean, z, x):
+        values = {name: pyro.get_param_store()[name].detach() for name in START}
+        ratio = log_guide(values, x, z, mean) + 0 * idle
+        if adaptive:
+            contrasted = AdaptiveContrast({"z": dist.constraints.real}, {"z": z.detach()})
+            return ratio - contrasted.log_prob({"z": z}, log_normal(z, mean, one(1.0)))
+        if contrast == "joint":
+            ratio = ratio - log_normal(x, z, one(0.5))
+        return ratio - log_normal(z, mean, one(1.0))
+
+    return discriminator
+
+
+def exact_inference(contrast, model=hierarchical_model, **kwargs):
+    discriminator = exact_discriminator(contrast, kwargs.get("adaptive", False))
+    inference = ImplicitKLqp(model, hierarchical_guide, discriminator, global_sites="mean", contrast=contrast, **kwargs)
+    inference.evaluate_loss(X.double())
+    return inference
+
+
+def leaves():
+    return [pyro.param(name).unconstrained() for name in START]
+
+
+def generator_loss(inference):
+    return inference.generator_loss(inference.draw_for_generator(inference._batch((X.double(),))))
+
+
+def loss_by_hand(x, model_scale=1.0):
+    """The negative bound of one draw, divided by the number of rows, as an estimate of this minibatch."""
+    values = dict(zip(START, leaves(), strict=True))
+    mean = values["loc"] + values["log_scale"].exp() * torch.normal(torch.zeros_like(one(0.0)), 1.0)
+    noise = torch.normal(torch.zeros_like(x), torch.ones_like(x))
+    z = values["slope"] * x + values["share"] * mean + values["offset"] + values["log_width"].exp() * noise
+    fixed = {name: value.detach() for name, value in values.items()}
+    local = log_normal(x, z, one(0.5)) + log_normal(z, mean, one(1.0)) - log_guide(fixed, x, z, mean)
+    prior = model_scale * log_normal(mean, one(0.0), one(1.0))
+    shared = prior - log_normal(mean, values["loc"], values["log_scale"].exp())
+    return -(shared / (model_scale * NUM_ROWS) + local.mean())
+
+
+KINDS = [("joint", {}), ("prior", {}), ("prior", {"adaptive": True})]
+
+
+@pytest.mark.parametrize(("contrast", "options"), KINDS)
+@pytest.mark.parametrize("model", [hierarchical_model, scaled_model])
+def test_with_the_exact_ratio_the_loss_is_the_negative_bound_for_a_row(contrast, options, model):
+    inference = exact_inference(contrast, model, **options)
+    pyro.set_rng_seed(3)
+    expected = loss_by_hand(X.double())
+    wanted = torch.autograd.grad(expected, leaves())
+    pyro.set_rng_seed(3)
+    found = generator_loss(inference)
+    assert torch.allclose(found, expected, rtol=1e-8)
+    for gradient, by_hand in zip(torch.autograd.grad(found, leaves()), wanted, strict=True):
+        assert torch.allclose(gradient, by_hand, rtol=1e-6)
+
+
+def test_a_scale_of_the_whole_model_weighs_its_own_densities():
+    inference = exact_inference("joint", scaled_throughout)
+    pyro.set_rng_seed(3)
+    expected = loss_by_hand(X.double(), model_scale=3.0)
+    pyro.set_rng_seed(3)
+    assert torch.allclose(generator_loss(inference), expected, rtol=1e-8)
+
+
+def exact_bound(x):
+    """The bound's expectation in closed form, the minibatch standing for all rows."""
+    values = dict(zip(START, leaves(), strict=True))
+    loc, variance = values["loc"], values["log_scale"].exp() ** 2
+    width, share = values["log_width"].exp() ** 2, values["share"]
+    center = values["slope"] * x + values["offset"]
+    to_mean = (center + (share - 1) * loc) ** 2 + (share - 1) ** 2 * variance + width
+    to_x = (x - center - share * loc) ** 2 + share**2 * variance + width
+    shared = -0.5 * (loc**2 + variance) + values["log_scale"]
+    return shared + NUM_ROWS * (-0.5 * to_mean - 0.5 * to_x / 0.25 + values["log_width"]).mean()
+
+
+@pytest.mark.parametrize("contrast", ["joint", "prior"])
+def test_the_gradient_is_that_of_the_exact_bound(contrast):
+    inference = exact_inference(contrast)
+    wanted = torch.stack(torch.autograd.grad(-exact_bound(X.double()) / NUM_ROWS, leaves()))
+    losses = sum(generator_loss(inference) for _ in range(500)) / 500
+    found = torch.stack(torch.autograd.grad(losses, leaves()))
+    assert ((found - wanted).norm() / wanted.norm()) < 0.05
+    assert (found - wanted).abs().max() < 0.1 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("contrast", ["joint", "prior"])
+def test_the_step_goes_down_the_bound(contrast):
+    inference = exact_inference(contrast, optim=lambda leaves: torch.optim.SGD(leaves, lr=0.1))
+    before = exact_bound(X.double()).item()
+    for _ in range(5):
+        inference.step(X.double(), player="generator")
+    assert exact_bound(X.double()).item() > before + 10
+
+
+# ---- the discriminator's draws
+
+
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+def test_the_discriminator_alone_sees_global_draws_that_are_spread(spread):
+    inference = exact_inference("joint", spread=spread)
+    batch = inference._batch((X.double(),))
+    with torch.no_grad():
+        apart = torch.stack([inference.draw(batch).real["mean"] for _ in range(800)])
+        close = torch.stack([inference.draw_for_generator(batch).real["mean"] for _ in range(800)])
+    assert (apart == apart[:, :1]).all() and apart.shape == (800, len(X))
+    scale = math.exp(START["log_scale"])
+    assert abs(apart[:, 0].std() / scale / spread - 1) < 0.1 and abs(close[:, 0].std() / scale - 1) < 0.1
+    assert abs(apart[:, 0].mean() - START["loc"]) < 4 * spread * scale / math.sqrt(800)
+
+
+def test_spread_draws_stay_in_the_support():
+    def model(x):
+        rate = pyro.sample("rate", dist.Gamma(2.0, 2.0))
+        parts = pyro.sample("parts", dist.Dirichlet(torch.ones(3)))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(parts[0], rate), obs=x)
+
+    def guide(x):
+        scale = pyro.param("scale", torch.tensor(0.5))
+        pyro.sample("rate", dist.LogNormal(0.0, scale))
+        pyro.sample("parts", dist.Dirichlet(torch.ones(3) + scale))
+
+    inference = ImplicitKLqp(model, guide, joint_discriminator(5), global_sites=["rate", "parts"], spread=5.0)
+    inference.evaluate_loss(X)
+    drawn = [inference.draw(inference._batch((X,))) for _ in range(300)]
+    rates = torch.stack([samples.real["rate"][0] for samples in drawn])
+    parts = torch.stack([samples.fake["parts"][0] for samples in drawn])
+    assert (rates > 0).all() and abs(rates.log().std() / 2.5 - 1) < 0.2
+    assert (parts >= 0).all() and (parts.sum(1) - 1).abs().max() < 1e-5
+
+
+def test_both_samples_share_the_global_draw_and_the_local_draws_depend_on_it():
+    def model(x):
+        mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(mean, 1e-3)), 1e-3), obs=x)
+
+    def guide(x):
+        mean = pyro.sample("mean", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(2 * mean, 1e-3))
+
+    inference = ImplicitKLqp(model, guide, joint_discriminator(3), global_sites="mean")
+    inference.evaluate_loss(X)
+    samples = inference.draw(inference._batch((X,)))
+    assert torch.equal(samples.real["mean"], samples.fake["mean"])
+    assert (samples.real["z"] - 2 * samples.real["mean"]).abs().max() < 0.01
+    assert (samples.fake["x"] - samples.real["mean"]).abs().max() < 0.02
+    assert torch.equal(samples.real["x"], X)
+
+
+def test_the_prior_contrast_compares_draws_for_the_same_data():
+    inference = ImplicitKLqp(linear_model, normal_guide(), joint_discriminator(), contrast="prior")
+    inference.evaluate_loss(X)
+    samples = inference.draw(inference._batch((X,)))
+    assert torch.equal(samples.real["x"], X) and torch.equal(samples.fake["x"], X)
+    assert not torch.equal(samples.real["z"], samples.fake["z"])
+
+
+# ---- what is trained
+
+
+def trainable_model(x):
+    slope = pyro.param("slope", torch.tensor(0.5))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(slope * pyro.sample("z", dist.Normal(0.0, 1.0)), 0.5), obs=x)
+
+
+@pytest.mark.parametrize(("contrast", "options"), KINDS)
+def test_model_and_guide_are_trained_together(contrast, options):
+    network = nn.Linear(1, 2)
+    weight = network.weight.detach().clone()
+    inference = ImplicitKLqp(
+        trainable_model, normal_guide(network), joint_discriminator(), contrast=contrast, **options
+    )
+    inference.run(X, num_steps=3, progress=False)
+    assert pyro.param("slope").item() != 0.5 and not torch.equal(network.weight, weight)
+    assert len(inference.history["generator_loss"]) == 3
+
+
+def test_the_tractable_likelihood_moves_the_model_by_its_own_gradient():
+    idle = nn.Parameter(torch.tensor(0.0))
+    inference = ImplicitKLqp(trainable_model, normal_guide(), lambda z, x: 0 * idle * z, contrast="prior")
+    inference.evaluate_loss(X)
+    pyro.set_rng_seed(2)
+    samples = inference.draw_for_generator(inference._batch((X,)))
+    leaf = pyro.param("slope").unconstrained()
+    (found,) = torch.autograd.grad(inference.generator_loss(samples), [leaf])
+    z = samples.real["z"].detach()
+    by_hand = -((X - leaf.detach() * z) * z / 0.25).mean()
+    assert torch.allclose(found, by_hand, rtol=1e-4)
+
+
+def test_evaluating_the_loss_changes_nothing():
+    inference = exact_inference("joint")
+    before = {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
+    first, second = inference.evaluate_loss(X.double()), inference.evaluate_loss(X.double())
+    assert (
+        torch.isfinite(first.generator) and torch.isfinite(first.discriminator) and first.generator != second.generator
+    )
+    assert all(torch.equal(value, before[name]) for name, value in pyro.get_param_store().items())
+    assert inference.num_steps_taken == 0
+
+
+# ---- after the fit
+
+
+def vector_model(x):
+    weights = pyro.sample("weights", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+    scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+    with pyro.plate("data", NUM_ROWS, subsample=x):
+        z = pyro.sample("z", dist.Normal(weights[0], scale))
+        pyro.sample("x", dist.Normal(z, 1e-3), obs=x)
+
+
+def vector_guide(x):
+    loc = pyro.param("loc", torch.zeros(2))
+    weights = pyro.sample("weights", dist.Normal(loc, 0.1).to_event(1))
+    pyro.sample("scale", dist.LogNormal(0.0, 0.1))
+    with pyro.plate("data", NUM_ROWS, subsample=x):
+        pyro.sample("z", dist.Normal(x + 0 * weights[0], 1e-3))
+
+
+@pytest.fixture
+def fitted():
+    inference = ImplicitKLqp(vector_model, vector_guide, joint_discriminator(5), global_sites=["weights", "scale"])
+    return inference.run(X, num_steps=2, batch_size=8, progress=False)
+
+
+def test_draws_of_global_sites_have_no_rows(fitted):
+    draws = fitted.sample_posterior(X[:3], 20)
+    assert draws["weights"].shape == (20, 2) and draws["scale"].shape == (20,) and draws["z"].shape == (20, 3)
+    assert draws["scale"].unique().numel() == 20 and (draws["scale"] > 0).all()
+    one_of_them = fitted.sample_posterior(0.5, 20)
+    assert one_of_them["weights"].shape == (20, 2) and one_of_them["z"].shape == (20,)
+
+
+def test_decoding_takes_one_value_of_a_global_site(fitted):
+    z = torch.linspace(-1, 1, 5)
+    decoded = fitted.decode({"z": z, "weights": torch.zeros(2), "scale": 0.5})
+    assert decoded.shape == (5,) and (decoded - z).abs().max() < 0.01
+    assert fitted.decode({"z": 0.5}).shape == ()
+    decoded = fitted.decode({"weights": [7.0, 0.0], "scale": 1e-3})
+    assert decoded.shape == (8,) and (decoded - 7).abs().max() < 0.1
+    with pytest.raises(ValueError, match="latents holds rows of the global site 'weights'. Pass one value of it"):
+        fitted.decode({"z": z, "weights": torch.zeros(5, 2)})
+    with pytest.raises(
+        ValueError, match=r"latents\['weights'\] has shape \(3,\), but in training each had shape \(2,\)"
+    ):
+        fitted.decode({"weights": torch.zeros(3)})
+
+
+def test_reconstruction_draws_the_global_sites_too(fitted):
+    assert (fitted.reconstruct(X[:4]) - X[:4]).abs().max() < 0.02
+    assert abs(fitted.reconstruct(0.3).item() - 0.3) < 0.02
+
+
+def test_the_log_ratio_is_read_off(fitted):
+    rows = {"z": X, "x": X, "weights": torch.zeros(16, 2), "scale": torch.ones(16)}
+    assert fitted.log_ratio(rows).shape == (16,)
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"contrast": "posterior"}, "contrast must be 'joint' or 'prior', but is 'posterior'"),
+        ({"spread": 0.5}, "spread must be a number of at least 1, but is 0.5"),
+        ({"spread": math.inf}, "spread must be a number of at least 1, but is inf"),
+        ({"spread": "3"}, "spread must be a number of at least 1, but is '3'"),
+        ({"spread": True}, "spread must be a number of at least 1, but is True"),
+        ({"adaptive": True}, "adaptive=True adapts the contrast with the prior. Pass contrast='prior' with it"),
+        ({"loss": Hinge()}, "Hinge implies no log density ratio"),
+        ({"loss": (lambda r, f: r, lambda r, f: f)}, "CallableLoss implies no log density ratio"),
+        ({"discriminator_steps": 0}, "discriminator_steps must be a positive integer, but is 0"),
+    ],
+)
+def test_what_the_constructor_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        ImplicitKLqp(linear_model, normal_guide(), joint_discriminator(), **options)
+
+
+def delta_model(x):
+    mean = pyro.deterministic("mean", torch.tensor(0.0))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+
+def mean_model(x):
+    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+
+def mean_guide(x):
+    pyro.sample("mean", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 0.1))
+
+
+def delta_guide(x):
+    pyro.deterministic("mean", pyro.param("loc", torch.tensor(0.0)) + 0.1 * torch.randn(()))
+
+
+def deterministic_local(x):
+    with pyro.plate("data", len(x)):
+        noise = pyro.sample("noise", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+        pyro.sample("x", dist.Normal(pyro.deterministic("z", noise, event_dim=0), 0.5), obs=x)
+
+
+SITES = [
+    (mean_model, mean_guide, {"global_sites": "men"}, "global_sites names 'men', but the guide draws 'mean'"),
+    (delta_model, mean_guide, {"global_sites": "mean"}, "the model's global site 'mean' has no density. Draw it from"),
+    (mean_model, delta_guide, {"global_sites": "mean"}, "the guide's global site 'mean' has no density"),
+    (mean_model, mean_guide, {}, r"the guide's site 'mean' has shape \(\), .* one of ImplicitKLqp's global_sites"),
+    (
+        linear_simulator,
+        normal_guide(),
+        {"contrast": "prior"},
+        r"contrast='prior' needs the likelihood of 'x', but the model has none \(latent Delta\). Observe it",
+    ),
+    (
+        deterministic_local,
+        normal_guide(),
+        {"contrast": "prior", "adaptive": True},
+        "adaptive=True needs the density of the model's site 'z', but it is a Delta",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "guide", "options", "message"), SITES)
+def test_sites_that_do_not_fit_are_refused_and_leave_nothing(model, guide, options, message):
+    inference = ImplicitKLqp(model, guide, joint_discriminator(), **options)
+    random_state = torch.get_rng_state()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            inference.step(X)
+    assert dict(pyro.get_param_store().items()) == {} and inference.num_steps_taken == 0
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_a_loss_that_leaves_a_constant_open_trains_but_tells_no_ratio():
+    inference = ImplicitKLqp(linear_model, normal_guide(), joint_discriminator(), loss=Relativistic())
+    inference.step(X)
+    with pytest.raises(ValueError, match="ImplicitKLqp fixes no constant of its log ratio. Use .*NonSaturating"):
+        inference.log_ratio({"z": X, "x": X})
+    inference = ImplicitKLqp(linear_model, normal_guide(), joint_discriminator(), loss=NonSaturating())
+    inference.step(X)
+    assert inference.log_ratio({"z": X, "x": X}).shape == (16,)
