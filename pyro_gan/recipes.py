@@ -28,7 +28,7 @@ def default_loss() -> Loss:
 
 def default_penalties() -> tuple[Penalty, ...]:
     """The penalties where neither a loss nor a penalty is given."""
-    return (ZeroCentredGradientPenalty(0.04, final_weight=0.001, relative=True),)
+    return (ZeroCentredGradientPenalty(0.2, final_weight=0.001, relative=True),)
 
 
 def edward() -> dict[str, Any]:

@@ -151,7 +151,7 @@ def exact_bound(x):
 def test_the_gradient_is_that_of_the_exact_bound(contrast):
     inference = exact_inference(contrast)
     wanted = torch.stack(torch.autograd.grad(-exact_bound(X.double()) / NUM_ROWS, leaves()))
-    losses = sum(generator_loss(inference) for _ in range(500)) / 500
+    losses = sum(generator_loss(inference) for _ in range(300)) / 300
     found = torch.stack(torch.autograd.grad(losses, leaves()))
     assert ((found - wanted).norm() / wanted.norm()) < 0.05
     assert (found - wanted).abs().max() < 0.1 * wanted.abs().max()
@@ -174,12 +174,13 @@ def test_the_discriminator_alone_sees_global_draws_that_are_spread(spread):
     inference = exact_inference("joint", spread=spread)
     batch = inference._batch((X.double(),))
     with torch.no_grad():
-        apart = torch.stack([inference.draw(batch).real["mean"] for _ in range(800)])
-        close = torch.stack([inference.draw_for_generator(batch).real["mean"] for _ in range(800)])
-    assert (apart == apart[:, :1]).all() and apart.shape == (800, len(X))
+        apart = torch.stack([inference.draw(batch).real["mean"] for _ in range(300)])
+        close = torch.stack([inference.draw_for_generator(batch).real["mean"] for _ in range(300)])
+    assert (apart == apart[:, :1]).all() and apart.shape == (300, len(X))
     scale = math.exp(START["log_scale"])
-    assert abs(apart[:, 0].std() / scale / spread - 1) < 0.1 and abs(close[:, 0].std() / scale - 1) < 0.1
-    assert abs(apart[:, 0].mean() - START["loc"]) < 4 * spread * scale / math.sqrt(800)
+    assert abs(apart[:, 0].std() / scale / spread - 1) < 0.15  # 4 % is the standard error
+    assert abs(close[:, 0].std() / scale - 1) < 0.15
+    assert abs(apart[:, 0].mean() - START["loc"]) < 4 * spread * scale / math.sqrt(300)
 
 
 def test_spread_draws_stay_in_the_support():
@@ -316,7 +317,7 @@ def test_decoding_takes_one_value_of_a_global_site(fitted):
     assert fitted.decode({"z": 0.5}).shape == ()
     decoded = fitted.decode({"weights": [7.0, 0.0], "scale": 1e-3})
     assert decoded.shape == (8,) and (decoded - 7).abs().max() < 0.1
-    with pytest.raises(ValueError, match="latents holds rows of the global site 'weights'. Pass one value of it"):
+    with pytest.raises(ValueError, match=r"latents holds rows of the global site 'weights'. Pass one value of it"):
         fitted.decode({"z": z, "weights": torch.zeros(5, 2)})
     with pytest.raises(
         ValueError, match=r"latents\['weights'\] has shape \(3,\), but in training each had shape \(2,\)"
@@ -416,7 +417,7 @@ def test_sites_that_do_not_fit_are_refused_and_leave_nothing(model, guide, optio
 def test_a_loss_that_leaves_a_constant_open_trains_but_tells_no_ratio():
     inference = ImplicitKLqp(linear_model, normal_guide(), joint_discriminator(), loss=Relativistic())
     inference.step(X)
-    with pytest.raises(ValueError, match="ImplicitKLqp fixes no constant of its log ratio. Use .*NonSaturating"):
+    with pytest.raises(ValueError, match=r"ImplicitKLqp fixes no constant of its log ratio. Use .*NonSaturating"):
         inference.log_ratio({"z": X, "x": X})
     inference = ImplicitKLqp(linear_model, normal_guide(), joint_discriminator(), loss=NonSaturating())
     inference.step(X)

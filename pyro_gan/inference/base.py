@@ -35,7 +35,7 @@ from pyro_gan.optimizers import OptimizerChoice, PlayerOptimizer
 from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction, as_penalties
 from pyro_gan.player import Player
 from pyro_gan.recipes import default_loss, default_penalties
-from pyro_gan.replicates import draw_replicates
+from pyro_gan.replicates import Replicates, draw_replicates
 from pyro_gan.samples import Samples
 from pyro_gan.selection import Selection
 from pyro_gan.training import StepRecord, train
@@ -88,6 +88,9 @@ class AdversarialInference(ABC):
 
     guide_moves_real = False
     """Whether the real rows hold draws of a guide, which the generator's optimizer moves too."""
+
+    latent_sites: tuple[str, ...] = ()
+    """The compared sites that are no data; a guide draws them."""
 
     def __init__(
         self,
@@ -349,7 +352,9 @@ class AdversarialInference(ABC):
 
         Returns:
             ArviZ's container, with the groups of :mod:`pyro_gan.export`: the noise and other latent sites in `prior`,
-            the compared sites in `posterior_predictive`, `observed_data`, and `training_history`.
+            the compared sites in `posterior_predictive`, `observed_data`, and `training_history`. With a guide, its
+            draws are in `posterior`, what the model makes of them in `posterior_predictive`, and what it makes of the
+            prior in `prior_predictive`.
 
         Raises:
             ImportError: ArviZ is not installed.
@@ -361,7 +366,8 @@ class AdversarialInference(ABC):
         arguments = self.model.arguments(values)
         with torch.no_grad(), kept_buffers():
             replicates = draw_replicates(self.model, arguments, num_draws)
-        observed = self.model.real(replicates.last, arguments, values)
+            groups = self.draws_to_export(values, arguments, replicates, num_draws)
+        observed = self.model.real(replicates.last, arguments, values, self.latent_sites)
         constant = {
             name: value
             for name, value in self.model.named_arguments(arguments).items()
@@ -369,8 +375,7 @@ class AdversarialInference(ABC):
         }
         plates = next(iter(replicates.dims[site] for site in observed))
         return to_inference_data(
-            prior=replicates.latent or None,
-            posterior_predictive=replicates.compared,
+            **groups,
             observed_data=observed,
             constant_data=constant or None,
             history=self.history,
@@ -384,6 +389,12 @@ class AdversarialInference(ABC):
                 "device": str(self.device),
             },
         )
+
+    def draws_to_export(
+        self, batch: Batch, arguments: Arguments, replicates: Replicates, num_draws: int
+    ) -> dict[str, dict[str, Tensor] | None]:
+        """The groups of draws for ArviZ by name, of which `replicates` are the model's own."""
+        return {"prior": replicates.latent or None, "posterior_predictive": replicates.compared}
 
     def state_dict(self) -> dict[str, Any]:
         """The state of both players, their optimizers, the step count and the history.

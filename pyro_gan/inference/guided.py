@@ -20,6 +20,7 @@ from pyro_gan.inference.base import AdversarialInference, Options
 from pyro_gan.observations import Observations
 from pyro_gan.optimizers import OptimizerChoice
 from pyro_gan.player import Player
+from pyro_gan.replicates import Replicates
 
 ROWS_AT_ONCE = 10_000
 
@@ -138,6 +139,24 @@ class GuidedInference(AdversarialInference):
             with ConditionMessenger(latents):
                 drawn = self.model.draw(self.model.arguments(rows)).values
         return self._observed(drawn, is_single)
+
+    def draws_to_export(
+        self, batch: Batch, arguments: Arguments, replicates: Replicates, num_draws: int
+    ) -> dict[str, dict[str, Tensor] | None]:
+        prior = {site: replicates.compared[site] for site in self.latent_sites}
+        posterior = self.sample_posterior(self.visible(batch), num_draws)
+        predictions = []
+        for number in range(num_draws):
+            with ConditionMessenger({site: draws[number] for site, draws in posterior.items()}):
+                predictions.append(self.model.draw(arguments).values)
+        return {
+            "prior": {**replicates.latent, **prior},
+            "prior_predictive": {site: replicates.compared[site] for site in self.observed_sites},
+            "posterior": posterior,
+            "posterior_predictive": {
+                site: torch.stack([drawn[site] for drawn in predictions]) for site in self.observed_sites
+            },
+        }
 
     def visible(self, batch: Batch) -> Batch:
         """The part of a minibatch that the guide may see: all but the latent sites."""
