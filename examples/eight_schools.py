@@ -90,7 +90,9 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-steps", type=int, default=3000)
     parser.add_argument("--num-draws", type=int, default=10_000)
-    parser.add_argument("--num-tested", type=int, default=2000, help="draws in the two-sample test; 10,000 take minutes")
+    parser.add_argument(
+        "--num-tested", type=int, default=2000, help="draws in the two-sample test; 10,000 take minutes"
+    )
     parser.add_argument("--out", type=Path, default=Path("output/eight_schools"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--progress", action="store_true")

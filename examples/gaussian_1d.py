@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from pyro_gan import GANInference
+from pyro_gan.losses import NonSaturating
 from pyro_gan.plots import plot_density_1d
 
 DATA_MEAN, DATA_DEVIATION = 4.0, 0.5
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
     data = DATA_MEAN + DATA_DEVIATION * torch.randn(20_000)
     network = nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1))
     adam = partial(falling_adam, num_steps=args.num_steps)
-    inference = GANInference(model, lambda x: network(x[:, None]), adam, adam)
+    inference = GANInference(model, lambda x: network(x[:, None]), adam, adam, loss=NonSaturating())
 
     stops = [max(1, args.num_steps // part) for part in (100, 20, 6, 1)]
     figure, axes = plt.subplots(1, len(stops), figsize=(4 * len(stops), 3), sharey=True, layout="constrained")

@@ -23,6 +23,7 @@ with warnings.catch_warnings():  # that a notebook has no widgets: lines serve t
 
 if TYPE_CHECKING:
     from pyro_gan.inference.base import AdversarialInference
+    from pyro_gan.player import Player
 
 
 class Callback:
@@ -257,12 +258,9 @@ class TensorBoard(Callback):
         step = inference.num_steps_taken
         if step % self.every:
             return
-        for player, parameters in (
-            ("model", inference.model.parameters),
-            ("discriminator", inference.discriminator.parameters),
-        ):
-            for name, parameter in parameters.items():
-                self.writer.add_histogram(f"{player}/{name}", parameter.detach(), step)
+        for role, player in inference.players().items():
+            for name, parameter in player.parameters.items():
+                self.writer.add_histogram(f"{role}/{name}", parameter.detach(), step)
         if self.draw is not None:
             with kept_random_state(inference.device):
                 figure = self.draw(inference.sample(self.num_samples)).figure
@@ -305,7 +303,7 @@ class StopWhen(Callback):
 
 
 class KeepBest(Callback):
-    """Leaves the model, at the end of a run, as it was when a noted number was best.
+    """Leaves the model, and its guide, at the end of a run as they were when a noted number was best.
 
     Put it behind the :class:`Evaluate` that notes the number. The losses can not serve: they tell how the players stand
     to each other, not how good the model is.
@@ -322,7 +320,7 @@ class KeepBest(Callback):
     def __init__(self, name: str, *, smaller_is_better: bool = False) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be that of a noted number, but is {name!r}.")
-        if name in ("generator_loss", "discriminator_loss", "real_probability", "fake_probability"):
+        if name in ("generator_loss", "discriminator_loss", "penalty", "real_probability", "fake_probability"):
             raise ValueError(
                 f"name={name!r} does not tell how good the model is. Name a criticism that Evaluate notes."
             )
@@ -340,11 +338,16 @@ class KeepBest(Callback):
         ):
             return
         self.value, self.step = value, inference.num_steps_taken
-        self.state = inference.model.state_dict()
+        self.states = {name: player.state_dict() for name, player in _generator_side(inference).items()}
 
     def on_end(self, inference: "AdversarialInference") -> None:
         if self.value is not None:
-            inference.model.load_state_dict(self.state)
+            for name, player in _generator_side(inference).items():
+                player.load_state_dict(self.states[name])
+
+
+def _generator_side(inference: "AdversarialInference") -> "dict[str, Player]":
+    return {name: player for name, player in inference.players().items() if name != "discriminator"}
 
 
 def _close(figure: Any) -> None:
@@ -354,18 +357,19 @@ def _close(figure: Any) -> None:
 
 
 def describe(history: dict[str, list[Any]], position: int = -1) -> str:
-    """One entry of a history in words: both losses, and D's mean probability on real and on fake rows.
+    """One entry of a history in words: both losses, and D's mean probability on real and on fake rows where it has one.
 
     Example:
         >>> describe({"step": [1], "generator_loss": [0.7], "discriminator_loss": [1.4],
         ...           "real_probability": [0.5], "fake_probability": [0.5]})
         'generator 0.700, discriminator 1.400, D(real) 0.50, D(fake) 0.50'
     """
-    return (
+    losses = (
         f"generator {history['generator_loss'][position]:.3f}, "
-        f"discriminator {history['discriminator_loss'][position]:.3f}, "
-        f"D(real) {history['real_probability'][position]:.2f}, D(fake) {history['fake_probability'][position]:.2f}"
+        f"discriminator {history['discriminator_loss'][position]:.3f}"
     )
+    real, fake = history["real_probability"][position], history["fake_probability"][position]
+    return losses if math.isnan(real) else f"{losses}, D(real) {real:.2f}, D(fake) {fake:.2f}"
 
 
 def progress_callbacks(progress: bool, print_every: int | None) -> list[Callback]:

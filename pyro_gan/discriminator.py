@@ -65,6 +65,7 @@ class Discriminator(Player):
         """
         if not self.is_known:
             self._first_look(values)
+        self._fill_others()
         with self.creating:
             return self._judge(values)
 

@@ -210,6 +210,7 @@ class ImplicitModel(Player):
         """
         if not self.is_known:
             self.look_at(arguments)
+        self._fill_others()
         if self.sites is None:
             self.sites = _only_candidate(self.found)
         # Off the CPU, checking the arguments of distributions waits for the device; the first run has checked them.

@@ -49,6 +49,7 @@ class Player:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the parameters by name, and of all else that the modules hold: buffers and what is left out."""
+        self.settle()
         return {
             "parameters": {name: parameter.detach().clone() for name, parameter in self.parameters.items()},
             "others": [tensor.detach().clone() for tensor in self._others()],
@@ -75,8 +76,13 @@ class Player:
         self._loaded = {"parameters": dict(state["parameters"]), "others": state["others"]}
         for name, parameter in list(self.parameters.items()):
             self.fill(name, parameter)
-        if self.is_known:
+        self.settle()
+
+    def settle(self) -> None:
+        """Fill in loaded buffers for good: what runs for a look, or to sample, puts buffers back as they were."""
+        if self._loaded is not None and self.is_known:
             self._fill_others()
+            self._loaded.pop("others", None)
 
     def fill(self, name: str, parameter: Tensor) -> bool:
         """Give a parameter its place on the device and its loaded value, if any; tell whether that changed it."""
@@ -114,13 +120,13 @@ class Player:
         return [tensor for tensor in tensors if id(tensor) not in trained]
 
     def _fill_others(self) -> None:
-        """Give the modules' other tensors their loaded values; those of parameters still to come wait."""
+        """Give the modules' other tensors their loaded values, again and again until they are settled."""
         if self._loaded is None or "others" not in self._loaded:
             return
         others = self._others()
         _check_others(others, self._loaded["others"])
         with torch.no_grad():
-            for tensor, value in zip(others, self._loaded.pop("others"), strict=True):
+            for tensor, value in zip(others, self._loaded["others"], strict=True):
                 tensor.copy_(value)
 
 

@@ -15,7 +15,7 @@ from pyro_gan.losses import Minimax, NonSaturating
 def fit(model, data, seed, num_steps, **kwargs):
     pyro.set_rng_seed(seed)
     adam, adam_d = falling_adam(num_steps, rate=0.005, beta=0.0), falling_adam(num_steps, rate=0.01, beta=0.0)
-    inference = GANInference(model, scalar_discriminator(64), adam, adam_d, **kwargs)
+    inference = GANInference(model, scalar_discriminator(64), adam, adam_d, **{"loss": NonSaturating(), **kwargs})
     return inference.run(data, num_steps=num_steps, batch_size=256, progress=False)
 
 
@@ -82,7 +82,7 @@ def test_log_ratio_matches_the_closed_form_of_two_gaussians():
             return pyro.deterministic("x", loc + pyro.sample("eps", dist.Normal(0.0, 1.0)), event_dim=0)
 
     network = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 1))
-    inference = GANInference(model, lambda x: network(x[:, None]), optim_d=falling_adam(1500))
+    inference = GANInference(model, lambda x: network(x[:, None]), optim_d=falling_adam(1500), loss=NonSaturating())
     x = torch.linspace(-0.5, 2.5, 31)  # where the data lie: one and a half deviations around their mean
     expected = Normal(1.0, 1.0).log_prob(x) - Normal(0.0, 1.0).log_prob(x)
     assert (inference.log_ratio(x) - expected).abs().max() > 0.1

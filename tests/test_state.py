@@ -200,3 +200,23 @@ def test_a_loaded_model_knows_its_site_without_its_data():
     second = GANInference(model, scalar_discriminator(4))
     second.load_state_dict(state)
     assert second.sample(500).mean().item() == pytest.approx(loc, abs=0.03)
+
+
+@pytest.mark.parametrize("first_use", ["sample", "log_ratio", "evaluate_loss"])
+def test_loaded_batch_statistics_survive_the_first_use(tmp_path, first_use):
+    def in_evaluation(inference):
+        for player in inference.players().values():
+            for module in player.modules:
+                module.eval()
+        pyro.set_rng_seed(3)
+        return inference.sample(6), inference.log_ratio(DATA)
+
+    first = make().run(DATA, num_steps=20, batch_size=16, progress=False)
+    first.save(tmp_path / "state.pt")
+    second = make(seed=1).load(tmp_path / "state.pt")
+    {"sample": lambda: second.sample(8), "log_ratio": lambda: second.log_ratio(DATA)}.get(
+        first_use, lambda: second.evaluate_loss(DATA)
+    )()
+    second.sample(3), second.log_ratio(DATA)
+    found, expected = in_evaluation(second), in_evaluation(first)
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])

@@ -162,8 +162,8 @@ class AdversarialInference(ABC):
             data: The observations: a tensor or array with shape `(num_rows, *event_shape)`, a tuple of such or a
                 mapping of them by name, a `Dataset`, a `DataLoader`, or any iterable of minibatches. Arrays are placed
                 on the device once; rows are then drawn epoch by epoch without replacement, in full minibatches.
-            num_steps: The number of steps; each takes `discriminator_steps` minibatches, a fresh one for each update of
-                the discriminator, and updates the generator once.
+            num_steps: The number of steps. Each updates the discriminator `discriminator_steps` times and then the
+                generator `generator_steps` times, and takes as many minibatches as the greater of both.
             batch_size: The rows of a minibatch, at most all there are.
             transform: Applied to each minibatch on the device, such as `lambda x: x / 255`.
             progress: Whether to show progress: a bar in a terminal or a notebook, else plain lines.
@@ -290,7 +290,7 @@ class AdversarialInference(ABC):
         missing = num_samples
         with torch.no_grad(), kept_buffers():
             while missing > 0:
-                values = self.model.draw(arguments).values
+                values = self.as_rows(self.model.draw(arguments).values)
                 num_rows = min(len(value) if value.dim() else 0 for value in values.values())
                 if not num_rows:
                     raise ValueError("the model draws no rows. Draw them in a plate with at least one row.")
@@ -542,11 +542,17 @@ class AdversarialInference(ABC):
             check_logits(self.discriminator(fake))
             self.selection.check(self._met_parameters())
             self._meet()
+        for player in self.players().values():
+            player.settle()
         self._is_ready = True
 
     def typical_rows(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rows by which a discriminator that builds itself may standardize the sites; by default the real ones."""
         return real
+
+    def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What a run of the model draws, with a row of each site for each row of data; by default it is so already."""
+        return values
 
     def supports(self) -> dict[str, Constraint]:
         """The supports of the compared sites in the model, which has been run before."""

@@ -15,14 +15,25 @@ class GANInference(AdversarialInference):
         discriminator: A callable that returns one logit a row: an `nn.Module`, a function over one, or a function that
             registers its parameters with Pyro. It is called with the compared site's rows, with shape :math:`(N, *)`,
             or with several sites' rows by name, and returns shape :math:`(N,)` or :math:`(N, 1)`.
+            By default an :class:`~pyro_gan.AutoDiscriminator`, which builds itself.
         optim: The generator's optimizer: a `pyro.optim.PyroOptim`, or a callable from parameters to a torch optimizer
-            or to a schedule over one. By default Adam with rate 0.001 and :math:`\beta = (0.5, 0.999)`.
+            or to a schedule over one. By default :func:`~pyro_gan.optimizers.default_optimizer`: Adam with
+            :math:`\beta = (0, 0.99)` and rate 0.002, which falls to 0 in the second half of a run.
         optim_d: The discriminator's optimizer, likewise.
-        loss: What the players minimize, from :mod:`pyro_gan.losses`; by default
-            :class:`~pyro_gan.losses.NonSaturating`.
+        loss: What the players minimize, from :mod:`pyro_gan.losses`, or a pair of callables for the discriminator and
+            the generator; by default :class:`~pyro_gan.losses.Relativistic`.
+        penalty: What is added to the discriminator's loss: from :mod:`pyro_gan.penalties`, any callable on a
+            :class:`~pyro_gan.penalties.Judgement`, or a list of them. By default, where no loss is given either,
+            :class:`~pyro_gan.penalties.ZeroCentredGradientPenalty` (:mod:`pyro_gan.recipes`); with a loss, none.
         site: The compared site's name, or several; by default the model's only deterministic, Delta or observed
             reparameterized site. An observed site is drawn afresh.
-        discriminator_steps: The updates of the discriminator for each of the generator, k in the 2014 paper.
+        discriminator_steps: The updates of the discriminator in a step, k in the 2014 paper.
+        generator_steps: The updates of the generator in a step.
+        only: The names of the model's parameters to train, or the beginnings of names up to a dot, such as
+            `"generator"`; by default all.
+        exclude: The names of those not to train.
+        ema_decay: The decay of a moving average of the generator's parameters, such as 0.999, which
+            `sample(..., averaged=True)` uses; by default none is kept.
         clip_norm: The largest norm of the generator's gradient.
         clip_norm_d: The largest norm of the discriminator's gradient.
         device: Where to work, such as `"cuda"`; the modules and the data are moved there. By default nothing is moved,

@@ -205,6 +205,9 @@ class ImplicitKLqp(GuidedInference):
             self._observations = None
             raise
 
+    def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        return _as_rows(values, self.global_sites, {site: values[site] for site in self.observed_sites})
+
     def model_rows(self, num_rows: int) -> dict[str, Tensor]:
         raise ValueError(
             "ImplicitKLqp fixes no constant of its log ratio. Use a loss that leaves none open, such as NonSaturating."

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_gan import GANInference
 from pyro_gan.data import minibatches
+from pyro_gan.recipes import edward
 
 BATCH_SIZE, NOISE_SIZE, HIDDEN_SIZE, NUM_PIXELS = 128, 100, 128, 784
 
@@ -76,7 +77,7 @@ def inference(images: torch.Tensor) -> Callable[[], None]:
             eps = pyro.sample("eps", dist.Uniform(-1.0, 1.0).expand([NOISE_SIZE]).to_event(1))
             return pyro.deterministic("x", generator(eps), event_dim=1)
 
-    gan = GANInference(model, discriminator)
+    gan = GANInference(model, discriminator, **edward())
     batches = minibatches(images, BATCH_SIZE, torch.device("cpu"), binarize)
     return lambda: gan.take_step(batches)  # type: ignore[return-value]
 
