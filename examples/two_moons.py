@@ -1,8 +1,8 @@
 """The posterior of a simulator that has no likelihood: two moons, judged against exact posterior draws.
 
 The simulator places a crescent of noise at (-|t1 + t2|, t2 - t1) / sqrt 2: each observation has two crescents of
-parameters that could have made it. From 10,000 simulations made beforehand, BiGANInference learns a network that draws
-parameters for any observation at once. How far the draws are from exact ones is said by the classifier two-sample test:
+parameters that could have made it. From 10,000 simulations made beforehand, BiGANInference learns a network that turns
+noise and any observation into parameters. How far the draws are from exact ones is said by the classifier two-sample test:
 the accuracy with which a classifier tells them apart, 0.5 where it can not.
 
     python examples/two_moons.py --out output/two_moons
@@ -15,18 +15,21 @@ References:
 import argparse
 import math
 import time
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pyro_gan import AutoImplicitGuide, BiGANInference
+from pyro_gan import BiGANInference
 from pyro_gan.criticism import c2st
 from pyro_gan.penalties import R1, R2
 
+NOISE_SIZE = 4
 PRIOR = dist.Uniform(-torch.ones(2), torch.ones(2)).to_event(1)
 
 
@@ -66,6 +69,55 @@ def model(batch_size: int) -> Tensor:
         return pyro.deterministic("x", simulate(theta), event_dim=1)
 
 
+def network(*sizes: int) -> nn.Sequential:
+    """Linear layers of these sizes with leaky rectifiers between them."""
+    layers: list[nn.Module] = []
+    for pair in pairwise(sizes):
+        layers += [nn.Linear(*pair), nn.LeakyReLU(0.2)]
+        nn.init.kaiming_normal_(layers[-2].weight, 0.2)
+    return nn.Sequential(*layers[:-1])
+
+
+class Posterior(nn.Module):
+    """Parameters from noise and observations, by a network beside a linear map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(NOISE_SIZE + 2, 2)
+        self.curved = network(NOISE_SIZE + 2, 256, 256, 256, 2)
+
+    def forward(self, noise: Tensor, x: Tensor) -> Tensor:
+        given = torch.cat([noise, 2 * x], 1)
+        return self.linear(given) + self.curved(given)
+
+
+def falling_adam(parameters: list[Tensor], rate: float, num_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Adam without momentum, its rate falling to 0 along a line."""
+    adam = torch.optim.Adam(parameters, lr=rate, betas=(0.0, 0.99), fused=True)
+    return torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, total_iters=num_steps)
+
+
+def infer(num_steps: int) -> BiGANInference:
+    """The inference, with all that it trains."""
+    posterior, discriminator = Posterior(), network(4, 128, 128, 128, 1)
+
+    def guide(x: Tensor) -> Tensor:
+        pyro.module("posterior", posterior)
+        with pyro.plate("data", len(x)):
+            standard = dist.Normal(torch.zeros(NOISE_SIZE), 1.0).to_event(1)
+            noise = pyro.sample("noise", standard, infer={"is_auxiliary": True})
+            return pyro.deterministic("theta", posterior(noise, x), event_dim=1)
+
+    return BiGANInference(
+        model,
+        guide,
+        lambda theta, x: discriminator(2 * torch.cat([theta, x], 1)),
+        partial(falling_adam, rate=1.5e-3, num_steps=num_steps),
+        partial(falling_adam, rate=1e-3, num_steps=num_steps),
+        penalty=[R1(0.01, final_weight=1e-4, relative=True), R2(0.01, final_weight=1e-4, relative=True)],
+    )
+
+
 def draw(figure: plt.Figure, observations: Tensor, exact: list[Tensor], learned: list[Tensor]) -> None:
     """Draw exact draws above learned ones, a column for each observation."""
     axes = figure.subplots(2, len(observations), squeeze=False, sharex=True, sharey=True)
@@ -88,11 +140,7 @@ def main(args: argparse.Namespace) -> None:
     simulations = {"theta": theta, "x": simulate(theta)}
 
     start = time.perf_counter()
-    inference = BiGANInference(
-        model,
-        AutoImplicitGuide(model, width=256),
-        penalty=[R1(0.02, final_weight=1e-4, relative=True), R2(0.02, final_weight=1e-4, relative=True)],
-    )
+    inference = infer(args.num_steps)
     inference.run(simulations, num_steps=args.num_steps, batch_size=256, progress=args.progress)
     print(f"{args.num_simulations:,} simulations, {args.num_steps} steps in {time.perf_counter() - start:.0f} s")
 
@@ -117,7 +165,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-simulations", type=int, default=10_000)
-    parser.add_argument("--num-steps", type=int, default=12_000)
+    parser.add_argument("--num-steps", type=int, default=20_000)
     parser.add_argument("--num-observations", type=int, default=5)
     parser.add_argument("--num-draws", type=int, default=10_000)
     parser.add_argument("--out", type=Path, default=Path("output/two_moons"))
