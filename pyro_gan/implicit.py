@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pyro
 import torch
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger, unwrap
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -119,7 +120,7 @@ class Draw(Messenger):
     def _add_factor(self, msg: Any) -> None:
         """Add a `pyro.factor`: the mean over its rows, as that of losses, without the scale of plates' subsampling."""
         of_plates = math.prod((frame.full_size or frame.size) / frame.size for frame in _plates(msg))
-        factor = msg["fn"].log_factor.mean() * msg["scale"] / of_plates
+        factor = scale_and_mask(msg["fn"].log_factor, msg["scale"] / of_plates, msg["mask"]).mean()
         self.log_factor = factor if self.log_factor is None else self.log_factor + factor
 
 

@@ -313,6 +313,11 @@ class AdversarialInference(ABC):
         """
         if self.average is None:
             raise ValueError("no averages of the parameters are kept. Pass ema_decay=0.999 to the constructor.")
+        if self.average.values and not self.generator_parameters():
+            raise ValueError(
+                "the parameters to average are not known before the model has been run. After load, call sample or "
+                "evaluate_loss first."
+            )
         with self.average.applied(self.generator_parameters()):
             yield
 

@@ -206,7 +206,8 @@ class ImplicitKLqp(GuidedInference):
             raise
 
     def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        return _as_rows(values, self.global_sites, {site: values[site] for site in self.observed_sites})
+        local = {site: value for site, value in values.items() if site not in self.global_sites}
+        return _as_rows(values, self.global_sites, local)
 
     def model_rows(self, num_rows: int) -> dict[str, Tensor]:
         raise ValueError(
