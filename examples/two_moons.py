@@ -2,8 +2,8 @@
 
 The simulator places a crescent of noise at (-|t1 + t2|, t2 - t1) / sqrt 2: each observation has two crescents of
 parameters that could have made it. From 10,000 simulations made beforehand, BiGANInference learns a network that turns
-noise and any observation into parameters. How far the draws are from exact ones is said by the classifier two-sample test:
-the accuracy with which a classifier tells them apart, 0.5 where it can not.
+noise and any observation into parameters. How far the draws are from exact ones is said by the classifier two-sample
+test: the accuracy with which a classifier tells them apart, 0.5 where it can not.
 
     python examples/two_moons.py --out output/two_moons
 
@@ -73,8 +73,9 @@ def network(*sizes: int) -> nn.Sequential:
     """Linear layers of these sizes with leaky rectifiers between them."""
     layers: list[nn.Module] = []
     for pair in pairwise(sizes):
-        layers += [nn.Linear(*pair), nn.LeakyReLU(0.2)]
-        nn.init.kaiming_normal_(layers[-2].weight, 0.2)
+        linear = nn.Linear(*pair)
+        nn.init.kaiming_normal_(linear.weight, 0.2)
+        layers += [linear, nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers[:-1])
 
 
@@ -91,9 +92,9 @@ class Posterior(nn.Module):
         return self.linear(given) + self.curved(given)
 
 
-def falling_adam(parameters: list[Tensor], rate: float, num_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+def falling_adam(parameters: list[Tensor], num_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """Adam without momentum, its rate falling to 0 along a line."""
-    adam = torch.optim.Adam(parameters, lr=rate, betas=(0.0, 0.99), fused=True)
+    adam = torch.optim.Adam(parameters, lr=1.5e-3, betas=(0.0, 0.99), fused=True)
     return torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, total_iters=num_steps)
 
 
@@ -108,12 +109,13 @@ def infer(num_steps: int) -> BiGANInference:
             noise = pyro.sample("noise", standard, infer={"is_auxiliary": True})
             return pyro.deterministic("theta", posterior(noise, x), event_dim=1)
 
+    adam = partial(falling_adam, num_steps=num_steps)
     return BiGANInference(
         model,
         guide,
         lambda theta, x: discriminator(2 * torch.cat([theta, x], 1)),
-        partial(falling_adam, rate=1.5e-3, num_steps=num_steps),
-        partial(falling_adam, rate=1e-3, num_steps=num_steps),
+        adam,
+        adam,
         penalty=[R1(0.01, final_weight=1e-4, relative=True), R2(0.01, final_weight=1e-4, relative=True)],
     )
 
@@ -165,7 +167,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-simulations", type=int, default=10_000)
-    parser.add_argument("--num-steps", type=int, default=20_000)
+    parser.add_argument("--num-steps", type=int, default=15_000)
     parser.add_argument("--num-observations", type=int, default=5)
     parser.add_argument("--num-draws", type=int, default=10_000)
     parser.add_argument("--out", type=Path, default=Path("output/two_moons"))

@@ -130,6 +130,12 @@ def _check_takes(function: Callable[..., Tensor], sites: tuple[str, ...]) -> Non
     parameters = signature.parameters.values()
     if len(sites) < 2 or any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return
+    by_position = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.POSITIONAL_ONLY]
+    if by_position:
+        raise ValueError(
+            f"the discriminator takes {', '.join(by_position)} by position, but several sites are given by name. "
+            "Remove the slash from its arguments."
+        )
     missing = [site for site in sites if site not in signature.parameters]
     needed = [
         parameter.name
@@ -139,9 +145,10 @@ def _check_takes(function: Callable[..., Tensor], sites: tuple[str, ...]) -> Non
         and parameter.name not in sites
     ]
     if missing or needed:
+        wanted = ", ".join(sites) if all(map(str.isidentifier, sites)) else "**rows"
         raise ValueError(
             f"the discriminator takes {', '.join(signature.parameters) or 'no arguments'}, but the sites compared are "
-            f"{', '.join(map(repr, sites))}. Name its arguments after them: def discriminator({', '.join(sites)})."
+            f"{', '.join(map(repr, sites))}. Name its arguments after them: def discriminator({wanted})."
         )
 
 

@@ -191,6 +191,8 @@ class ImplicitModel(Player):
         super().__init__(model, device, move)
         self.role = role
         self.sites = None if sites is None else tuple(sites)
+        self.in_order = self.sites or ()
+        """The sites that a tuple's elements stand for, where the model does not take these in order."""
         self.found: dict[str, Site] = {}
         self._signature = _signature(model)
         self._data_parameters = _data_parameters(self._signature)
@@ -281,8 +283,8 @@ class ImplicitModel(Player):
         if isinstance(batch, dict):
             return self._with_batch_size(Arguments((), self._by_name(batch)), num_rows)
         self._check_keywords()
-        if self.sites is not None and len(self.sites) == len(batch) > 1 and not self._fits(len(batch)):
-            by_site = dict(zip(self.sites, batch, strict=True))
+        if len(self.in_order) == len(batch) > 1 and not self._fits(len(batch)):
+            by_site = dict(zip(self.in_order, batch, strict=True))
             kwargs = self._by_name(by_site)
             spare = tuple(value for site, value in by_site.items() if site not in kwargs)
             return self._with_batch_size(Arguments((), kwargs, spare), num_rows)
@@ -326,7 +328,8 @@ class ImplicitModel(Player):
         Raises:
             TypeError: The model needs arguments, and there are none.
         """
-        if args or not self._needs_arguments():
+        is_free = not self._needs_arguments() and (last is None or not exactly)
+        if args or is_free:
             arguments = Arguments(args, {})
             if "batch_size" in self.named_arguments(arguments):
                 return arguments

@@ -40,6 +40,7 @@ class GuidedInference(AdversarialInference):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(model, discriminator, optim, optim_d, **options)
+        self.model.in_order = ()  # a tuple holds no latent sites
         self.guide = ImplicitModel(guide, None, self.device, self.model.move, role="guide")
         self.global_sites: tuple[str, ...] = ()
         self.latent_sites: tuple[str, ...] = ()
@@ -203,8 +204,16 @@ class GuidedInference(AdversarialInference):
                 raise ValueError(
                     f"global_sites names {name!r}, but the guide draws {', '.join(map(repr, self.latent_sites))}."
                 )
+        self.check_sites()
         self.guide.sites = self.latent_sites
         self.model.sites = (*self.latent_sites, *self.observed_sites)
+
+    def check_sites(self) -> None:
+        """Refuse sites that the algorithm can not work with; called once, when they are known.
+
+        Raises:
+            ValueError: There is one.
+        """
 
     def _arguments_at_first_sight(self, batch: Batch) -> Arguments:
         """The guide's arguments while its sites are unknown: without latent sites, unless it asks for one by name."""

@@ -112,7 +112,9 @@ class ImplicitKLqp(GuidedInference):
             raise ValueError(f"spread must be a number of at least 1, but is {spread!r}.")
         if adaptive and contrast != "prior":
             raise ValueError("adaptive=True adapts the contrast with the prior. Pass contrast='prior' with it.")
-        names = (global_sites,) if isinstance(global_sites, str) else tuple(global_sites)
+        names = (global_sites,) if isinstance(global_sites, str) else global_sites
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"global_sites must be a site's name or a list of names, but is {global_sites!r}.")
         loss = NonSaturating() if loss is None else loss
         steps = {"discriminator_steps": discriminator_steps}
         super().__init__(model, guide, discriminator, optim, optim_d, loss=loss, penalty=penalty, **steps, **options)
@@ -126,7 +128,7 @@ class ImplicitKLqp(GuidedInference):
         self.contrast: str = contrast
         self.adaptive: bool = bool(adaptive)
         self.spread: float = float(spread)
-        self.global_sites = names
+        self.global_sites = tuple(names)
 
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
@@ -141,7 +143,8 @@ class ImplicitKLqp(GuidedInference):
         with ConditionMessenger(given):
             drawn = self.model.draw(arguments, self.observed_sites if self.contrast == "prior" else ())
         observed = self.model.real(drawn, arguments, batch, self.latent_sites)
-        fake = {**drawn.values, **given, **(self._contrast(guided).draw(drawn.values) if self.adaptive else {})}
+        local = {site: drawn.values[site] for site in self._local_sites()}
+        fake = {**drawn.values, **given, **(self._contrast(guided).draw(local) if self.adaptive else {})}
         real = _as_rows({**guided.values, **observed}, self.global_sites, observed)
         fake = _as_rows(fake, self.global_sites, observed)
         return Samples(real, {site: fake[site] for site in real}, {**drawn.parameters, **guided.parameters})
@@ -195,16 +198,6 @@ class ImplicitKLqp(GuidedInference):
                 loss = loss + rows.mean()
         return loss
 
-    def get_to_know(self, batch: Batch) -> None:
-        if self._observations is not None:
-            return
-        super().get_to_know(batch)
-        try:
-            self._check_sites()
-        except ValueError:
-            self._observations = None
-            raise
-
     def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         local = {site: value for site, value in values.items() if site not in self.global_sites}
         return _as_rows(values, self.global_sites, local)
@@ -227,23 +220,24 @@ class ImplicitKLqp(GuidedInference):
             spread[site] = transform(one + factor * (one - other)).detach()
         return spread
 
-    def _check_sites(self) -> None:
+    def check_sites(self) -> None:
         """Refuse global sites without a density, and observed ones without a likelihood where it is needed.
 
         Raises:
             ValueError: There is one.
         """
         for name in self.global_sites:
-            if name not in self.latent_sites:
-                raise ValueError(
-                    f"global_sites names {name!r}, but the guide draws {', '.join(map(repr, self.latent_sites))}."
-                )
             for role, found in ("model", self.model.found), ("guide", self.guide.found):
                 if found[name].distribution in ("Delta", "MaskedDistribution"):
                     raise ValueError(
                         f"the {role}'s global site {name!r} has no density. Draw it from a distribution with one, or "
                         "make it a local site."
                     )
+        if self.contrast == "prior" and not self._local_sites():
+            raise ValueError(
+                "contrast='prior' contrasts local sites, but there are none: the bound is tractable. Use "
+                "contrast='joint', or pyro.infer.SVI."
+            )
         for name in self._local_sites() if self.adaptive else ():
             if self.model.found[name].distribution == "Delta":
                 raise ValueError(
