@@ -13,6 +13,7 @@ References:
 
 import argparse
 import time
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -49,7 +50,9 @@ def nuts(num_draws: int) -> Tensor:
     """Draws of the same model by NUTS."""
     kernel = NUTS(model, jit_compile=True, ignore_jit_warnings=True)
     mcmc = MCMC(kernel, num_draws, warmup_steps=max(10, num_draws // 10), disable_progbar=True)
-    mcmc.run(EFFECTS[None])
+    with warnings.catch_warnings():  # torch.jit.trace is deprecated, but eager NUTS takes many times as long
+        warnings.simplefilter("ignore", DeprecationWarning)
+        mcmc.run(EFFECTS[None])
     return flat(mcmc.get_samples())
 
 
