@@ -24,7 +24,10 @@ RUNS = {
     ),
     "simulator.py": (["--num-steps", "20", "--num-simulations", "500"], ["simulator.png"]),
     "svi_comparison.py": (["--num-steps", "5"], ["svi_comparison.png"]),
-    "two_moons.py": (["--num-steps", "20", "--num-simulations", "500"], ["two_moons.png"]),
+    "two_moons.py": (
+        ["--num-steps", "20", "--num-simulations", "500", "--num-observations", "2", "--num-draws", "100"],
+        ["two_moons.png"],
+    ),
     "wgan.py": (["--num-steps", "20"], ["wgan.png"]),
 }
 
