@@ -59,7 +59,7 @@ def draw_populations(ax: plt.Axes, observed: Tensor, predicted: Tensor) -> None:
         low, high = predicted.expm1()[:, species::2].quantile(torch.tensor([0.05, 0.95]), 0)
         ax.fill_between(times, low, high, color=color, alpha=0.3)
         ax.plot(times, observed.expm1()[species::2], f"{color}o-", label=name, markersize=4)
-    ax.set(xlabel="time", ylabel="population", title="observed, and 90 % of the predictions")
+    ax.set(xlabel="time", ylabel="population", yscale="symlog", title="observed, and 90 % of the predictions")
     ax.legend()
 
 

@@ -412,7 +412,7 @@ def exported_gan():
 
 
 def test_a_fitted_gan_is_exported_with_its_plates(exported_gan):
-    history = ("generator_loss", "discriminator_loss", "real_probability", "fake_probability")
+    history = ("generator_loss", "discriminator_loss", "penalty", "real_probability", "fake_probability")
     assert groups_of(exported_gan) == {
         "prior": {"eps": ("chain", "draw", "data", "eps_dim_0")},
         "posterior_predictive": {"x": ("chain", "draw", "data", "x_dim_0")},
