@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from latent_models import (
+    hidden_layers,
     joint_discriminator,
     linear_model,
     linear_posterior,
@@ -69,6 +70,19 @@ def test_the_posterior_of_a_linear_model_is_recovered_with_the_defaults(make_gui
     assert_untrained_fails(inference)
     inference.run(linear_rows(20_000)[1], num_steps=1500, batch_size=256, progress=False)
     assert_posterior(inference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("make_guide", "inputs", "outputs"), [(normal_guide, 1, 2), (noise_guide, 2, 1)])
+def test_networks_of_any_shape_recover_it_with_large_minibatches_and_averages(make_guide, inputs, outputs, seed):
+    pyro.set_rng_seed(seed)
+    guide = make_guide(hidden_layers(inputs, outputs))
+    inference = BiGANInference(linear_model, guide, joint_discriminator(), ema_decay=0.999)
+    assert_untrained_fails(inference)
+    inference.run(linear_rows(20_000)[1], num_steps=3000, batch_size=1024, progress=False)
+    with inference.averaged():
+        assert_posterior(inference)
 
 
 @pytest.mark.parametrize("make_guide", [noise_guide, slow(normal_guide)])

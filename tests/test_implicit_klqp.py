@@ -4,7 +4,15 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from latent_models import joint_discriminator, linear_model, linear_rows, linear_simulator, normal_guide
+from latent_models import (
+    joint_discriminator,
+    linear_model,
+    linear_posterior,
+    linear_rows,
+    linear_simulator,
+    normal_guide,
+)
+from models import falling_adam
 from pyro import poutine
 from torch import nn
 
@@ -449,3 +457,72 @@ def test_a_loss_that_leaves_a_constant_open_trains_but_tells_no_ratio():
     inference = ImplicitKLqp(linear_model, guide, joint_discriminator(), loss=NonSaturating())
     inference.step(X)
     assert inference.log_ratio({"z": X, "x": X}).shape == (16,)
+
+
+# ---- conjugate normal posteriors
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def assert_local_posterior(inference):
+    """The mean within 0.05 and the standard deviation within 15 %, for x within two standard deviations."""
+    x = torch.linspace(-2.0, 2.0, 9) * math.sqrt(1.25)
+    draws = inference.sample_posterior(x, 20_000)["z"]
+    mean, scale = linear_posterior(x)
+    assert (draws.mean(0) - mean).abs().max() < 0.05
+    assert (draws.std(0) / scale - 1).abs().max() < 0.15
+
+
+LOCAL = [
+    ("prior", {}, 0),
+    slow("joint", {}, 0),
+    slow("prior", {"adaptive": True}, 0),
+    slow("prior", {}, 1),
+    slow("joint", {}, 1),
+    slow("prior", {"adaptive": True}, 1),
+]
+
+
+@pytest.mark.parametrize(("contrast", "options", "seed"), LOCAL)
+def test_the_posterior_of_local_sites_is_recovered(contrast, options, seed):
+    pyro.set_rng_seed(seed)
+    inference = ImplicitKLqp(linear_model, normal_guide(), joint_discriminator(), contrast=contrast, **options)
+    inference.evaluate_loss(X)
+    with pytest.raises(AssertionError):
+        assert_local_posterior(inference)
+    inference.run(linear_rows(20_000)[1], num_steps=1500, batch_size=256, progress=False)
+    assert_local_posterior(inference)
+
+
+def assert_mean_posterior(inference, data):
+    """The mean within 0.05 and the standard deviation within 15 %."""
+    draws = inference.sample_posterior(data, 4000)["mean"]
+    assert abs(draws.mean() - data.sum() / (len(data) + 1)) < 0.05
+    assert abs(draws.std() * math.sqrt(len(data) + 1) - 1) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "start", "num_steps", "seed"), [(20, 0.5, 1000, 0), slow(20, 0.5, 1000, 1), slow(100, 0.3, 2000, 0)]
+)
+def test_the_posterior_of_a_global_site_is_recovered_from_samples_of_x_alone(num_rows, start, num_steps, seed):
+    pyro.set_rng_seed(seed)
+    data = 1.5 + torch.randn(num_rows, generator=torch.Generator().manual_seed(0))
+
+    def model(x):
+        mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", num_rows, subsample=x):
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+    def guide(x):
+        scale = pyro.param("scale", torch.tensor(start), constraint=dist.constraints.positive)
+        pyro.sample("mean", dist.Normal(pyro.param("loc", torch.tensor(0.0)), scale))
+
+    optim = falling_adam(num_steps, rate=0.01, beta=0.0)  # two parameters far from where they belong
+    inference = ImplicitKLqp(model, guide, joint_discriminator(), optim, global_sites="mean")
+    inference.evaluate_loss(data)
+    with pytest.raises(AssertionError):
+        assert_mean_posterior(inference, data)
+    inference.run(data, num_steps=num_steps, batch_size=64, progress=False)
+    assert_mean_posterior(inference, data)
