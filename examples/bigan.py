@@ -1,8 +1,9 @@
 """Reconstructions of handwritten digits: a generator and its inverse, learned by BiGANInference.
 
 The model draws 16 latent numbers and turns them into pixels; the guide turns pixels into the latent numbers that may
-have made them. The discriminator sees pixels and latent numbers together. A reconstruction is what the model makes of
-what the guide saw, and is judged by a classifier: does it show the same digit?
+have made them. The discriminator sees pixels and latent numbers together, and multiplies features of the one by
+features of the other: whether the two belong together is easier to tell from products than from sums. A reconstruction
+is what the model makes of what the guide saw, and is judged by a classifier: does it show the same digit?
 
     python examples/bigan.py --data mnist --out output/bigan
 
@@ -21,7 +22,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, leaky_relu
 
 from pyro_gan import BiGANInference
 from pyro_gan.datasets import LabelledImages, load_digits, load_mnist
@@ -34,6 +35,20 @@ def network(*sizes: int) -> nn.Sequential:
     """Linear layers of these sizes with leaky rectifiers between them."""
     layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.LeakyReLU(0.2))]
     return nn.Sequential(*layers[:-1])
+
+
+class Discriminator(nn.Module):
+    """A logit from features of pixels, features of latent numbers, and their products."""
+
+    def __init__(self, num_pixels: int) -> None:
+        super().__init__()
+        self.of_pixels = network(num_pixels, WIDTH, WIDTH, WIDTH)
+        self.of_latents = network(LATENT_SIZE, WIDTH, WIDTH)
+        self.logit = network(3 * WIDTH, WIDTH, 1)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        pixels, latents = self.of_pixels(x), self.of_latents(z)
+        return self.logit(torch.cat([leaky_relu(pixels, 0.2), leaky_relu(latents, 0.2), pixels * latents], 1))
 
 
 def load(name: str) -> tuple[LabelledImages, LabelledImages]:
@@ -71,7 +86,6 @@ def main(args: argparse.Namespace) -> None:
     num_pixels = train.images.shape[1]
     generator = network(LATENT_SIZE, WIDTH, WIDTH, num_pixels).append(nn.Sigmoid())
     encoder = network(num_pixels, WIDTH, WIDTH, LATENT_SIZE)
-    discriminator = network(num_pixels + LATENT_SIZE, WIDTH, WIDTH, WIDTH, 1)
 
     def model(batch_size: int) -> Tensor:
         pyro.module("generator", generator)
@@ -84,7 +98,7 @@ def main(args: argparse.Namespace) -> None:
         with pyro.plate("data", len(x)):
             return pyro.deterministic("z", encoder(x), event_dim=1)
 
-    inference = BiGANInference(model, guide, lambda x, z: discriminator(torch.cat([x, z], 1)))
+    inference = BiGANInference(model, guide, Discriminator(num_pixels))
     start = time.perf_counter()
     inference.run(train.images, num_steps=args.num_steps, batch_size=128, progress=args.progress)
     print(f"{args.num_steps} steps in {time.perf_counter() - start:.0f} s")
@@ -111,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits")
-    parser.add_argument("--num-steps", type=int, default=15_000)
+    parser.add_argument("--num-steps", type=int, default=8000)
     parser.add_argument("--num-classifier-steps", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=Path("output/bigan"))
     parser.add_argument("--seed", type=int, default=0)

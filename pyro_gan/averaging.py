@@ -1,7 +1,7 @@
-r"""An exponential moving average of parameters along training.
+r"""Averages of parameters along training.
 
-The players of a game circle around its solution; the mean of the generator's last positions lies closer to it than any
-one of them (Yazici et al. 2019, "The Unusual Effectiveness of Averaging in GAN Training").
+The players of a game circle around its solution; the mean of their last positions lies closer to it than any one of
+them (Yazici et al. 2019, "The Unusual Effectiveness of Averaging in GAN Training").
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,59 @@ import torch
 from torch import Tensor
 
 
-class MovingAverage:
+class Mean:
+    """The mean of all values that parameters had, by name, when it was updated."""
+
+    def __init__(self) -> None:
+        self.num_updates: int = 0
+        self.values: dict[str, Tensor] = {}
+
+    def weight(self) -> float:
+        """The weight of the parameters at the next update."""
+        return 1 / (1 + self.num_updates)
+
+    @torch.no_grad()
+    def update(self, parameters: dict[str, Tensor]) -> None:
+        """Take in the parameters as they stand; one that is new starts its average there."""
+        weight = self.weight()
+        known = [name for name in parameters if name in self.values]
+        for name in known:  # a state that was read lies on the host
+            self.values[name] = self.values[name].to(parameters[name])
+        if known:
+            torch._foreach_lerp_([self.values[name] for name in known], [parameters[name] for name in known], weight)
+        for name in parameters.keys() - self.values.keys():
+            self.values[name] = parameters[name].detach().clone()
+        self.num_updates += 1
+
+    def assign(self, parameters: dict[str, Tensor]) -> None:
+        """Give the parameters their averages as values."""
+        _copy(self.values, parameters, [name for name in parameters if name in self.values])
+
+    @contextmanager
+    def applied(self, parameters: dict[str, Tensor]) -> Iterator[None]:
+        """A context in which the parameters have their averages as values."""
+        names = [name for name in parameters if name in self.values]
+        kept = {name: parameters[name].detach().clone() for name in names}
+        try:
+            self.assign(parameters)
+            yield
+        finally:
+            _copy(kept, parameters, names)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the averages by name, and the number of updates."""
+        return {
+            "num_updates": self.num_updates,
+            "values": {name: value.clone() for name, value in self.values.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state."""
+        self.num_updates = int(state["num_updates"])
+        self.values = {name: value.clone() for name, value in state["values"].items()}
+
+
+class MovingAverage(Mean):
     r"""The average :math:`\bar\theta \leftarrow \beta_t \bar\theta + (1 - \beta_t) \theta` of parameters by name.
 
     In the first steps :math:`\beta_t = \min(\beta, (1 + t) / (10 + t))` is smaller, so that the starting point is
@@ -31,45 +83,11 @@ class MovingAverage:
             raise ValueError(
                 f"ema_decay must be a number from 0 to below 1, such as 0.999, but is {decay!r}; None keeps no average."
             )
+        super().__init__()
         self.decay: float = float(decay)
-        self.num_updates: int = 0
-        self.values: dict[str, Tensor] = {}
 
-    @torch.no_grad()
-    def update(self, parameters: dict[str, Tensor]) -> None:
-        """Take in the parameters as they stand; one that is new starts its average there."""
-        weight = 1 - min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        known = [name for name in parameters if name in self.values]
-        for name in known:  # a state that was read lies on the host
-            self.values[name] = self.values[name].to(parameters[name])
-        if known:
-            torch._foreach_lerp_([self.values[name] for name in known], [parameters[name] for name in known], weight)
-        for name in parameters.keys() - self.values.keys():
-            self.values[name] = parameters[name].detach().clone()
-        self.num_updates += 1
-
-    @contextmanager
-    def applied(self, parameters: dict[str, Tensor]) -> Iterator[None]:
-        """A context in which the parameters have their averages as values."""
-        names = [name for name in parameters if name in self.values]
-        kept = {name: parameters[name].detach().clone() for name in names}
-        try:
-            _copy(self.values, parameters, names)
-            yield
-        finally:
-            _copy(kept, parameters, names)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of the averages by name, and the number of updates."""
-        return {
-            "num_updates": self.num_updates,
-            "values": {name: value.clone() for name, value in self.values.items()},
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state."""
-        self.num_updates = int(state["num_updates"])
-        self.values = {name: value.clone() for name, value in state["values"].items()}
+    def weight(self) -> float:
+        return 1 - min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
 
 
 @torch.no_grad()

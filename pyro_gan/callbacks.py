@@ -6,12 +6,14 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import TqdmWarning
 
+from pyro_gan.averaging import Mean
 from pyro_gan.checks import positive_integer
 from pyro_gan.dry_run import kept_random_state
 from pyro_gan.penalties import Penalty
@@ -70,6 +72,36 @@ class FallingRates(Callback):
         for penalty in inference.penalties:
             if isinstance(penalty, Penalty):
                 penalty.set_progress(progress)
+
+
+class FinalMean(Callback):
+    """Ends a run at the mean of the values that parameters had in its last part.
+
+    The players circle around the solution, and falling rates alone leave them where they happen to be. Parameters of
+    optimizers that the user chose, and those of a run that ends early, stay as they are; so do buffers, such as batch
+    statistics.
+
+    Args:
+        part: The part of the run, above 0 and at most 1.
+    """
+
+    def __init__(self, part: float = 0.25) -> None:
+        if not isinstance(part, Real) or isinstance(part, bool) or not 0 < part <= 1:
+            raise ValueError(f"part must be a number above 0 and at most 1, but is {part!r}.")
+        self.part: float = float(part)
+
+    def on_start(self, inference: "AdversarialInference", num_steps: int) -> None:
+        self.first, self.num_steps = inference.num_steps_taken, num_steps
+        self.means = {optimizer: Mean() for optimizer in (inference.optim, inference.optim_d) if optimizer.is_default}
+
+    def on_step(self, inference: "AdversarialInference") -> None:
+        num_left = self.num_steps - (inference.num_steps_taken - self.first)
+        if num_left < self.part * self.num_steps:
+            for optimizer, mean in self.means.items():
+                mean.update(optimizer.parameters)
+        if num_left == 0:
+            for optimizer, mean in self.means.items():
+                mean.assign(optimizer.parameters)
 
 
 class ProgressBar(Callback):

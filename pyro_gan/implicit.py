@@ -354,15 +354,15 @@ class ImplicitModel(Player):
             latent: Compared sites that are no data.
 
         Returns:
-            A tensor by site with shape `(num_rows, *event_shape)`: what the model observed there, else the minibatch's
-            element of that name, else the argument of that name, else the minibatch's only element, or one that the
-            model is not given.
+            A tensor by site with shape `(num_rows, *event_shape)`: the minibatch's element of that name or place, where
+            the model is not given it; else what the model observed there, else the minibatch's element of that name,
+            else the argument of that name, else the minibatch's only element.
 
         Raises:
             ValueError: None of these decides.
         """
         compared = [name for name in draw.values if name not in latent]
-        named = {**(batch if isinstance(batch, dict) else {}), **draw.observed}
+        named = {**(batch if isinstance(batch, dict) else {}), **draw.observed, **_unseen(compared, arguments, batch)}
         rest = arguments.spare or (tuple(batch) if not isinstance(batch, dict) and len(batch) == 1 else ())
         if len(compared) > len(rest):  # else the arguments, which take time to name, decide nothing
             named = {**self.named_arguments(arguments), **named}
@@ -427,6 +427,14 @@ class ImplicitModel(Player):
         if self._signature is None or "batch_size" not in self._signature.parameters:
             return arguments
         return arguments._replace(kwargs={**arguments.kwargs, "batch_size": num_rows})
+
+
+def _unseen(compared: list[str], arguments: Arguments, batch: Batch) -> dict[str, Tensor]:
+    """The minibatch's elements by compared site that the model is not given, so that it can not have observed them."""
+    names = [name for name in compared if name not in arguments.kwargs]
+    if isinstance(batch, dict):
+        return {name: batch[name] for name in names if name in batch}
+    return dict(zip(names, arguments.spare, strict=True)) if len(names) == len(arguments.spare) else {}
 
 
 def _with_rows(arguments: Arguments, num_rows: int) -> Arguments:

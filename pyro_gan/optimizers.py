@@ -71,6 +71,11 @@ class PlayerOptimizer:
         self._progress = 0.0
         self._known: set[Tensor] = set()
 
+    @property
+    def is_default(self) -> bool:
+        """Whether the user left the choice to :func:`default_optimizer`."""
+        return self.choice is None
+
     def knows(self, parameters: Iterable[Tensor]) -> bool:
         """Whether all of these parameters have been met."""
         return self._known.issuperset(parameters)
@@ -114,7 +119,7 @@ class PlayerOptimizer:
     def set_progress(self, progress: float) -> None:
         """Set a default optimizer's rate for a part of a run, from 0 to 1; one that the user chose keeps its own."""
         self._progress = progress
-        if self.choice is None and self.optimizer is not None:
+        if self.is_default and self.optimizer is not None:
             for group in self.optimizer.param_groups:
                 group["lr"] = default_rate(progress)
 

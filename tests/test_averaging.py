@@ -5,11 +5,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from latent_models import joint_discriminator, linear_model, noise_guide
 from models import location_model, network_model, networks, scalar_discriminator
 
-from pyro_gan import GANInference
+from pyro_gan import BiGANInference, GANInference
 from pyro_gan.averaging import MovingAverage
-from pyro_gan.callbacks import Callback
+from pyro_gan.callbacks import Callback, FallingRates, FinalMean
 
 DATA = 4 + 0.1 * torch.randn(64, generator=torch.Generator().manual_seed(0))
 ROWS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
@@ -315,3 +316,73 @@ def test_the_discriminators_steps_alone_move_no_average():
     after = inference.average.state_dict()
     assert after["num_updates"] == before["num_updates"] == 3
     assert all(torch.equal(after["values"][name], value) for name, value in before["values"].items())
+
+
+# ---- a run that ends at a mean
+
+
+def last_positions(part, num_steps=10, **options):
+    """The parameters after a run with :class:`FinalMean`, and as they were after each step of it."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    positions, networks_ = Positions(), networks()
+    inference = GANInference(network_model(networks_[0], 2), networks_[1], **options)
+    callbacks = [positions, FinalMean(part)]
+    inference.run(ROWS, num_steps=num_steps, batch_size=16, progress=False, callbacks=callbacks)
+    return inference.generator_parameters(), positions.taken
+
+
+@pytest.mark.parametrize(("part", "num_averaged"), [(0.3, 3), (0.5, 5), (1, 10), (0.01, 1)])
+def test_a_run_can_end_at_the_mean_of_its_last_part(part, num_averaged):
+    parameters, taken = last_positions(part)
+    for name, leaf in parameters.items():
+        mean = torch.stack([position[name] for position in taken[-num_averaged:]]).mean(0)
+        torch.testing.assert_close(leaf.detach().double(), mean, rtol=1e-5, atol=1e-7)
+        assert num_averaged == 1 or not torch.allclose(mean, taken[-1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_parameters_of_the_users_own_optimizer_stay_where_they_are():
+    parameters, taken = last_positions(0.5, optim=lambda leaves: torch.optim.Adam(leaves, lr=1e-3))
+    assert all(torch.equal(leaf.double(), taken[-1][name]) for name, leaf in parameters.items())
+
+
+def test_a_run_that_ends_early_keeps_its_last_values():
+    class Stop(Callback):
+        def on_step(self, inference):
+            return inference.num_steps_taken == 8
+
+    pyro.set_rng_seed(0)
+    positions, (generator, discriminator) = Positions(), networks()
+    inference = GANInference(network_model(generator, 2), discriminator)
+    callbacks = [FinalMean(0.5), positions, Stop()]
+    inference.run(ROWS, num_steps=10, batch_size=16, progress=False, callbacks=callbacks)
+    assert inference.num_steps_taken == 8
+    for name, leaf in inference.generator_parameters().items():
+        assert torch.equal(leaf.double(), positions.taken[-1][name])
+
+
+def test_a_guides_run_ends_at_the_mean_of_its_last_quarter(monkeypatch):
+    def run():
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        positions, discriminator = Positions(), joint_discriminator(2, 8)
+        inference = BiGANInference(linear_model, noise_guide(), discriminator)
+        x = torch.linspace(-1.0, 1.0, 64)
+        inference.run(x, num_steps=20, batch_size=16, progress=False, callbacks=[positions])
+        return inference, positions.taken
+
+    inference, _ = run()
+    found = {name: leaf.detach().double().clone() for name, leaf in inference.generator_parameters().items()}
+    logit = inference.log_ratio({"z": torch.ones(1), "x": torch.ones(1)})
+    monkeypatch.setattr(BiGANInference, "schedule", lambda self: [FallingRates()])
+    inference, taken = run()
+    for name, value in found.items():
+        mean = torch.stack([position[name] for position in taken[-5:]]).mean(0)
+        torch.testing.assert_close(value, mean, rtol=1e-5, atol=1e-7)
+    assert not torch.equal(logit, inference.log_ratio({"z": torch.ones(1), "x": torch.ones(1)}))
+
+
+@pytest.mark.parametrize("part", [0, 1.5, -1, True, "0.25", float("nan")])
+def test_a_part_of_a_run_out_of_range_is_refused(part):
+    with pytest.raises(ValueError, match="part must be a number above 0 and at most 1, but is"):
+        FinalMean(part)

@@ -273,6 +273,45 @@ def test_the_tractable_likelihood_moves_the_model_by_its_own_gradient():
     assert torch.allclose(found, by_hand, rtol=1e-4)
 
 
+def prior_model(x):
+    """z ~ N(centre, width²), x ~ N(z, 0.5²)."""
+    centre, width = pyro.param("centre", torch.tensor(0.5)), pyro.param("width", torch.tensor(1.5))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(centre, width)), 0.5), obs=x)
+
+
+@pytest.mark.parametrize("options", [{}, {"adaptive": True}])
+def test_the_density_of_the_prior_moves_its_parameters(options):
+    idle = nn.Parameter(torch.tensor(0.0))
+    inference = ImplicitKLqp(prior_model, normal_guide(), lambda z, x: 0 * idle * z, contrast="prior", **options)
+    inference.evaluate_loss(X)
+    leaves = [pyro.param(name).unconstrained() for name in ("centre", "width")]
+    samples = inference.draw_for_generator(inference._batch((X,)))
+    found = torch.autograd.grad(inference.generator_loss(samples), leaves)
+    (centre, width), z = (leaf.detach() for leaf in leaves), samples.real["z"].detach()
+    by_hand = -((z - centre) / width**2).mean(), -((z - centre) ** 2 / width**3 - 1 / width).mean()
+    assert torch.allclose(torch.stack(found), torch.stack(by_hand), rtol=1e-4)
+
+
+def test_parameters_of_the_prior_leave_the_losss_value_and_the_guides_gradient_alone():
+    def with_known_prior(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.5, 1.5)), 0.5), obs=x)
+
+    results = []
+    for model in (prior_model, with_known_prior):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(3)
+        network = nn.Linear(1, 2)
+        inference = ImplicitKLqp(model, normal_guide(network), joint_discriminator(), contrast="prior")
+        inference.evaluate_loss(X)
+        pyro.set_rng_seed(4)
+        loss = inference.generator_loss(inference.draw_for_generator(inference._batch((X,))))
+        results.append((loss, torch.autograd.grad(loss, [network.weight])[0]))
+    for found, expected in zip(*results, strict=True):
+        assert torch.equal(found, expected)
+
+
 def test_evaluating_the_loss_changes_nothing():
     inference = exact_inference("joint")
     before = {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
@@ -411,7 +450,20 @@ def deterministic_local(x):
         pyro.sample("x", dist.Normal(pyro.deterministic("z", noise, event_dim=0), 0.5), obs=x)
 
 
+def learned_local(x):
+    shift = pyro.param("shift", torch.tensor(0.0))
+    with pyro.plate("data", len(x)):
+        noise = pyro.sample("noise", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+        pyro.sample("x", dist.Normal(pyro.deterministic("z", noise + shift, event_dim=0), 0.5), obs=x)
+
+
 SITES = [
+    (
+        learned_local,
+        normal_guide(),
+        {"contrast": "prior"},
+        r"contrast='prior' can not train the parameters of the prior of 'z', which has no density \(latent Delta\)",
+    ),
     (mean_model, mean_guide, {"global_sites": "men"}, "global_sites names 'men', but the guide draws 'mean'"),
     (delta_model, mean_guide, {"global_sites": "mean"}, "the model's global site 'mean' has no density. Draw it from"),
     (mean_model, delta_guide, {"global_sites": "mean"}, "the guide's global site 'mean' has no density"),

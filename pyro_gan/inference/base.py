@@ -183,8 +183,12 @@ class AdversarialInference(ABC):
                 raise TypeError(f"callbacks must be pyro_gan.callbacks.Callback objects, but one is {callback!r}.")
         callbacks = [*progress_callbacks(progress, print_every), *given]
         batches = minibatches(data, batch_size, self.device, transform)
-        train(self, batches, num_steps, [FallingRates(), *callbacks])
+        train(self, batches, num_steps, [*self.schedule(), *callbacks])
         return self
+
+    def schedule(self) -> list[Callback]:
+        """What a run does along its course where the user left the choice of optimizers and penalties to it."""
+        return [FallingRates()]
 
     def step(self, *batch: Any, player: PlayerName | None = None) -> StepLosses:
         """Take one step on a minibatch: `discriminator_steps` updates of the discriminator, then the generator's.

@@ -62,6 +62,10 @@ class AdaptiveContrast:
             log_normal = log_normal - volume.reshape(len(volume), -1).sum(1)
         return torch.logaddexp(log_normal + math.log1p(-PRIOR_SHARE), log_prior + math.log(PRIOR_SHARE))
 
+    def share_of_prior(self, values: dict[str, Tensor], log_prior: Tensor) -> Tensor:
+        """The probability that rows came from the prior, from 0 to 1; arguments and shape as of :meth:`log_prob`."""
+        return (log_prior + math.log(PRIOR_SHARE) - self.log_prob(values, log_prior)).exp()
+
 
 def _flat(rows: dict[str, Tensor]) -> Tensor:
     return torch.cat([value.reshape(len(value), -1) for value in rows.values()], 1)

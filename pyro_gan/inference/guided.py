@@ -12,6 +12,7 @@ import torch
 from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
+from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import positive_integer
 from pyro_gan.data import Batch, number_of_rows
 from pyro_gan.dry_run import kept_buffers
@@ -52,6 +53,9 @@ class GuidedInference(AdversarialInference):
 
     def players(self) -> dict[str, Player]:
         return {**super().players(), "guide": self.guide}
+
+    def schedule(self) -> list[Callback]:
+        return [*super().schedule(), FinalMean()]
 
     def sample_posterior(self, x_obs: Any, num_samples: int = 1000) -> dict[str, Tensor]:
         """Draw latent sites from the guide, given observations.
@@ -180,7 +184,7 @@ class GuidedInference(AdversarialInference):
         asked, drawn = self.model.sites, self.guide.sites
         try:
             self._match_sites(batch)
-            self._look_at_draws(batch)
+            self.look_at_draws(batch)
         except BaseException:
             self.model.sites, self.guide.sites = asked, drawn
             raise
@@ -225,7 +229,7 @@ class GuidedInference(AdversarialInference):
         self.hidden_names = set()
         return self.guide.arguments(batch)
 
-    def _look_at_draws(self, batch: Batch) -> None:
+    def look_at_draws(self, batch: Batch) -> None:
         """Check draws of the guide, and note their shapes and those of what it is given."""
         visible = self.visible(batch)
         arguments = self.guide.arguments(visible)

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_gan.data import Batch
-from pyro_gan.implicit import Draw
+from pyro_gan.implicit import Arguments, Draw
 from pyro_gan.inference.base import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.inference.contrast import AdaptiveContrast
 from pyro_gan.inference.guided import GuidedInference
@@ -128,6 +128,7 @@ class ImplicitKLqp(GuidedInference):
         self.contrast: str = contrast
         self.adaptive: bool = bool(adaptive)
         self.spread: float = float(spread)
+        self._learns_prior = False
         self.global_sites = tuple(names)
 
     def draw(self, batch: Batch) -> Samples:
@@ -163,6 +164,8 @@ class ImplicitKLqp(GuidedInference):
         is_moved = any(leaf.requires_grad for leaf in drawn.parameters.values()) and not is_tractable
         fake = _as_rows(drawn.values, self.global_sites, observed) if is_moved else {}
         bound = self._tractable_bound(guided, drawn, len(next(iter(observed.values()))))
+        if self._learns_prior:
+            bound = bound + self._prior_bound(guided, arguments)
         return Samples(real, fake, {**drawn.parameters, **guided.parameters}, bound)
 
     def _tractable_bound(self, guided: Draw, drawn: Draw, num_rows: int) -> Tensor:
@@ -180,6 +183,22 @@ class ImplicitKLqp(GuidedInference):
             log_ratio = drawn.scales[site] * log_p[site].sum() - guided.scales[site] * log_q[site].sum()
             bound = bound + log_ratio / scale
         return bound
+
+    def _prior_bound(self, guided: Draw, arguments: Arguments) -> Tensor:
+        """What moves the parameters of the local sites' prior: log p(z) of the guide's draws, which it does not move.
+
+        Its value is in the learned ratio already, so that it is 0 here. Of an adaptive contrast, it makes up for the
+        part that moves with the prior: the ratio would follow, but the discriminator stands still.
+        """
+        values = {site: guided.values[site].detach() for site in self.latent_sites}
+        with ConditionMessenger(values):
+            log_p = self.model.draw(arguments, self._local_sites()).log_densities
+        log_prior = torch.stack([_by_row(log_p[site]) for site in self._local_sites()]).sum(0)
+        fixed = log_prior.detach()
+        if self.adaptive:
+            local = {site: values[site] for site in self._local_sites()}
+            log_prior = log_prior * self._contrast(guided).share_of_prior(local, fixed)
+        return (log_prior - log_prior.detach()).mean()
 
     def _contrast(self, guided: Draw) -> AdaptiveContrast:
         supports = {site: self.model.found[site].support for site in self._local_sites()}
@@ -206,6 +225,24 @@ class ImplicitKLqp(GuidedInference):
         raise ValueError(
             "ImplicitKLqp fixes no constant of its log ratio. Use a loss that leaves none open, such as NonSaturating."
         )
+
+    def look_at_draws(self, batch: Batch) -> None:
+        if self.contrast == "prior":
+            self._look_at_prior(batch)
+        super().look_at_draws(batch)
+
+    def _look_at_prior(self, batch: Batch) -> None:
+        """Note whether the prior of local sites has parameters, which need its density."""
+        with torch.enable_grad():
+            drawn = self.model.draw(self.model.arguments(batch)).values
+        moved = [site for site in self._local_sites() if drawn[site].requires_grad]
+        for site in moved:
+            if self.model.found[site].distribution == "Delta":
+                raise ValueError(
+                    f"contrast='prior' can not train the parameters of the prior of {site!r}, which has no density "
+                    f"({self.model.found[site]}). Draw it from a distribution with one, or use contrast='joint'."
+                )
+        self._learns_prior = bool(moved)
 
     def _spread(self, first: Draw, second: Draw) -> dict[str, Tensor]:
         """Global draws farther apart than the guide's, from two of them, in the space without constraints.
