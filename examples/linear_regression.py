@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from pyro_gan import AutoDiscriminator, ImplicitKLqp
+from pyro_gan.callbacks import FinalMean
 
 NUM_ROWS, WEIGHTS, NOISE, PRIOR_DEVIATION = 500, torch.tensor([5.0, 5.0]), 1.0, 5.0
 
@@ -71,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
         global_sites="weights",
         site=["weights", "x", "y"],
     )
-    inference.run((x, y), num_steps=args.num_steps, batch_size=128, progress=args.progress)
+    inference.run((x, y), num_steps=args.num_steps, batch_size=128, progress=args.progress, callbacks=[FinalMean()])
     print(f"{args.num_steps} steps in {time.perf_counter() - start:.0f} s")
 
     draws, exact = inference.sample_posterior((x, y), num_samples=2000)["weights"], exact_posterior(x, y)

@@ -77,22 +77,27 @@ class FallingRates(Callback):
 class FinalMean(Callback):
     """Ends a run at the mean of the values that parameters had in its last part.
 
-    The players circle around the solution, and falling rates alone leave them where they happen to be. Parameters of
-    optimizers that the user chose, and those of a run that ends early, stay as they are; so do buffers, such as batch
-    statistics.
+    The players circle around the solution, and falling rates alone leave them where they happen to be. A run that ends
+    early keeps its last values, and buffers, such as batch statistics, keep theirs.
 
     Args:
         part: The part of the run, above 0 and at most 1.
+        defaults_only: Whether parameters of optimizers that the user chose stay as they are.
+
+    Raises:
+        ValueError: `part` is out of range.
     """
 
-    def __init__(self, part: float = 0.25) -> None:
+    def __init__(self, part: float = 0.25, *, defaults_only: bool = False) -> None:
         if not isinstance(part, Real) or isinstance(part, bool) or not 0 < part <= 1:
             raise ValueError(f"part must be a number above 0 and at most 1, but is {part!r}.")
         self.part: float = float(part)
+        self.defaults_only: bool = defaults_only
 
     def on_start(self, inference: "AdversarialInference", num_steps: int) -> None:
         self.first, self.num_steps = inference.num_steps_taken, num_steps
-        self.means = {optimizer: Mean() for optimizer in (inference.optim, inference.optim_d) if optimizer.is_default}
+        optimizers = (inference.optim, inference.optim_d)
+        self.means = {each: Mean() for each in optimizers if each.is_default or not self.defaults_only}
 
     def on_step(self, inference: "AdversarialInference") -> None:
         num_left = self.num_steps - (inference.num_steps_taken - self.first)

@@ -14,7 +14,7 @@ from torch.distributions import biject_to, constraints
 
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
 from pyro_gan.auto.coordinates import Coordinates, fixed_support
-from pyro_gan.auto.networks import Embedding, convolutions
+from pyro_gan.auto.networks import SLOWNESS, Embedding, SlowLinear, convolutions, fully_connected
 from pyro_gan.discriminator import Discriminator, check_logits
 from pyro_gan.dry_run import kept_buffers, kept_random_state
 from pyro_gan.implicit import Draw, ImplicitModel
@@ -535,7 +535,7 @@ def test_svi_trains_it_towards_the_mode():
             return (guide(x)["z"] - 0.8 * x).abs().mean().item()  # the posterior is N(0.8 x, 0.2)
 
     untrained = error()
-    optimizer = pyro.optim.ClippedAdam({"lr": 0.02, "lrd": 0.98})
+    optimizer = pyro.optim.ClippedAdam({"lr": 0.08, "lrd": 0.98})
     svi = SVI(normal_model, guide, optimizer, Trace_ELBO())
     for _ in range(200):
         svi.step(x)
@@ -989,3 +989,24 @@ def test_rows_without_observations_are_refused(observed):
 
     with pytest.raises(ValueError, match=r"called without observations, which latents of rows depend on. Call it on"):
         AutoImplicitGuide(model)()
+
+
+def test_a_slow_network_starts_as_a_fast_one_and_is_moved_a_quarter_as_far():
+    built = []
+    for is_slow in (False, True):
+        torch.manual_seed(0)
+        built.append(fully_connected(3, 8, 2, 2, is_slow=is_slow))
+    rows = torch.randn(5, 3)
+    first = [network(rows).detach() for network in built]
+    torch.testing.assert_close(*first)
+    for network in built:
+        adam = torch.optim.Adam(network.parameters(), lr=1e-3)
+        network(rows).square().sum().backward()
+        adam.step()
+    fast, slow = (
+        layer for network in built for layer in network if isinstance(layer, nn.Linear) and layer.in_features == 3
+    )
+    assert isinstance(slow, SlowLinear)
+    torch.manual_seed(0)
+    start = fully_connected(3, 8, 2, 2)[0].weight
+    torch.testing.assert_close(SLOWNESS * (slow.weight / SLOWNESS - start), fast.weight - start, rtol=1e-2, atol=1e-6)

@@ -175,6 +175,23 @@ def conditional_discriminator():
     return lambda x, c: network(torch.stack([x, c], 1))
 
 
+@pytest.mark.parametrize("data", [DATA, {"x": DATA}])
+def test_data_that_the_model_is_not_given_win_over_what_it_observes(data):
+    def model(batch_size):
+        with pyro.plate("data", batch_size):
+            pyro.sample("x", dist.Normal(location(), 0.1), obs=torch.ones(batch_size))
+
+    seen = []
+    network = nn.Linear(1, 1)
+
+    def discriminator(x):
+        seen.append(x.detach().clone())
+        return network(x[:, None])
+
+    GANInference(model, discriminator).evaluate_loss(data)
+    assert torch.equal(seen[-2], DATA)
+
+
 @pytest.mark.parametrize("form", ["mapping", "tuple"])
 def test_covariates_are_compared_jointly(form):
     c = torch.randn(256)

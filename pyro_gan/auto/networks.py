@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from pyro_gan.auto.coordinates import SMALLEST_IMAGE, Coordinates
 
@@ -21,7 +22,27 @@ SLOPE = 0.2
 """The slope of the leaky rectifier below 0."""
 
 
-def fully_connected(num_inputs: int, width: int, depth: int, num_outputs: int) -> nn.Sequential:
+SLOWNESS = 4.0
+"""How many times slower a slow layer moves."""
+
+
+class SlowLinear(nn.Linear):
+    r"""A linear layer with weights :math:`W / 4` and biases :math:`b / 4` of its parameters :math:`W` and :math:`b`.
+
+    Adam moves a parameter by its rate whatever the gradient's size, and so this layer a quarter as fast as others.
+    """
+
+    def __init__(self, num_inputs: int, num_outputs: int) -> None:
+        super().__init__(num_inputs, num_outputs)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.mul_(SLOWNESS)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight / SLOWNESS, self.bias / SLOWNESS)
+
+
+def fully_connected(num_inputs: int, width: int, depth: int, num_outputs: int, is_slow: bool = False) -> nn.Sequential:
     """A fully connected network with leaky rectifiers.
 
     Args:
@@ -29,10 +50,12 @@ def fully_connected(num_inputs: int, width: int, depth: int, num_outputs: int) -
         width: The units of each hidden layer.
         depth: The number of hidden layers.
         num_outputs: The numbers that come out, without an activation.
+        is_slow: Whether the layers are slow ones.
     """
+    kind = SlowLinear if is_slow else nn.Linear
     sizes = [num_inputs, *depth * [width]]
-    layers = [layer for pair in pairwise(sizes) for layer in _activated(nn.Linear(*pair))]
-    return nn.Sequential(*layers, nn.Linear(width, num_outputs))
+    layers = [layer for pair in pairwise(sizes) for layer in _activated(kind(*pair))]
+    return nn.Sequential(*layers, kind(width, num_outputs))
 
 
 def convolutions(shape: tuple[int, ...], width: int) -> nn.Sequential:
@@ -99,4 +122,7 @@ def flat(rows: Tensor) -> Tensor:
 def _activated(layer: nn.Linear | nn.Conv2d) -> list[nn.Module]:
     """A layer and its rectifier, with weights that keep the variance from layer to layer."""
     nn.init.kaiming_normal_(layer.weight, SLOPE)
+    if isinstance(layer, SlowLinear):
+        with torch.no_grad():
+            layer.weight.mul_(SLOWNESS)
     return [layer, nn.LeakyReLU(SLOPE)]

@@ -10,7 +10,7 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.latents import Latent
-from pyro_gan.auto.networks import Embedding, fully_connected
+from pyro_gan.auto.networks import SLOWNESS, Embedding, SlowLinear, fully_connected
 
 START = 0.1
 """What the network's last layer is scaled by at the start."""
@@ -18,6 +18,9 @@ START = 0.1
 
 class NoiseNetwork(nn.Module):
     """Several sites' standardized numbers from noise and features: a linear path and a fully connected network.
+
+    Both are slow: a guide that is faster than the discriminator follows the data and loses its noise, before the
+    discriminator has seen how wide the posterior is.
 
     Args:
         sites: The sites' coordinates.
@@ -32,8 +35,8 @@ class NoiseNetwork(nn.Module):
         self.sites = nn.ModuleList(sites)
         self.noise_dim = noise_dim
         size = sum(site.size for site in sites)
-        self.network = fully_connected(noise_dim + num_features, width, depth, size)
-        self.linear = nn.Linear(noise_dim + num_features, size)
+        self.network = fully_connected(noise_dim + num_features, width, depth, size, is_slow=True)
+        self.linear = SlowLinear(noise_dim + num_features, size)
         _start_as_noise(self.linear, noise_dim)
         for parameter in self.network[-1].parameters():
             parameter.mul_(START)
@@ -141,12 +144,12 @@ def _noise_network(
     return NoiseNetwork(sites, noise_dim, num_features, width, depth)
 
 
-def _start_as_noise(linear: nn.Linear, noise_dim: int) -> None:
+def _start_as_noise(linear: SlowLinear, noise_dim: int) -> None:
     """Let a linear layer pass each of its outputs a noise of its own, or a mixture where there is less noise."""
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     noise = linear.weight[:, :noise_dim]
     if len(noise) <= noise_dim:
-        noise.fill_diagonal_(1.0)
+        noise.fill_diagonal_(SLOWNESS)
     else:
-        noise.normal_(0.0, noise_dim**-0.5)
+        noise.normal_(0.0, SLOWNESS * noise_dim**-0.5)

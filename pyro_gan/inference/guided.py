@@ -55,7 +55,7 @@ class GuidedInference(AdversarialInference):
         return {**super().players(), "guide": self.guide}
 
     def schedule(self) -> list[Callback]:
-        return [*super().schedule(), FinalMean()]
+        return [*super().schedule(), FinalMean(defaults_only=True)]
 
     def sample_posterior(self, x_obs: Any, num_samples: int = 1000) -> dict[str, Tensor]:
         """Draw latent sites from the guide, given observations.

@@ -128,7 +128,7 @@ class ImplicitKLqp(GuidedInference):
         self.contrast: str = contrast
         self.adaptive: bool = bool(adaptive)
         self.spread: float = float(spread)
-        self._learns_prior = False
+        self._learns_prior: bool = False
         self.global_sites = tuple(names)
 
     def draw(self, batch: Batch) -> Samples:
