@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan import BiGANInference
-from pyro_gan.callbacks import FinalMean
 from pyro_gan.criticism import c2st
 from pyro_gan.penalties import R1, R2
 
@@ -144,9 +143,7 @@ def main(args: argparse.Namespace) -> None:
 
     start = time.perf_counter()
     inference = infer(args.num_steps)
-    inference.run(
-        simulations, num_steps=args.num_steps, batch_size=256, progress=args.progress, callbacks=[FinalMean()]
-    )
+    inference.run(simulations, num_steps=args.num_steps, batch_size=256, progress=args.progress)
     print(f"{args.num_simulations:,} simulations, {args.num_steps} steps in {time.perf_counter() - start:.0f} s")
 
     pyro.set_rng_seed(1)  # the same observations, whatever the seed of the run

@@ -139,7 +139,7 @@ def assert_posterior_of_kind(kind, inference, x, moments):
         pytest.param("positive", 4000, {}, marks=pytest.mark.slow),
         pytest.param("unit interval", 4000, {}, marks=pytest.mark.slow),
         pytest.param("simplex", 4000, {"discriminator_steps": 2}, marks=pytest.mark.slow),
-        pytest.param("image", 2000, {}, marks=pytest.mark.slow),
+        pytest.param("image", 4000, {}, marks=pytest.mark.slow),
     ],
 )
 def test_the_posterior_of_a_latent_of_any_kind_is_recovered(kind, num_steps, options):
