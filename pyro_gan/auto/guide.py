@@ -46,8 +46,8 @@ class AutoImplicitGuide(SelfBuilding):
     The network sees observations as :class:`AutoDiscriminator` sees rows: mapped to the real line where the model
     observes them at a constrained site, standardized by the first ones, images through convolutions. Latents outside of
     the plate of the rows are drawn once for all rows, from noise alone; the others depend on them. Parameters have the
-    type of the latents, lie where these do, and are registered with Pyro under the guide's name. An optimizer such as Adam
-    moves the guide a quarter as fast as other networks, so that it does not run ahead of a discriminator.
+    type of the latents, lie where these do, and are registered with Pyro under the guide's name. An optimizer such as
+    Adam moves the guide a quarter as fast as other networks, so that it does not run ahead of a discriminator.
 
     Args:
         model: The model. Discrete latent sites are summed out of it, or hidden by `pyro.poutine.block`.
