@@ -21,7 +21,6 @@ from pyro_gan.auto.coordinates import SMALLEST_IMAGE, Coordinates
 SLOPE = 0.2
 """The slope of the leaky rectifier below 0."""
 
-
 SLOWNESS = 4.0
 """How many times slower a slow layer moves."""
 
@@ -32,14 +31,15 @@ class SlowLinear(nn.Linear):
     Adam moves a parameter by its rate whatever the gradient's size, and so this layer a quarter as fast as others.
     """
 
-    def __init__(self, num_inputs: int, num_outputs: int) -> None:
-        super().__init__(num_inputs, num_outputs)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.mul_(SLOWNESS)
-
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight / SLOWNESS, self.bias / SLOWNESS)
+
+
+@torch.no_grad()
+def start_as_fast(slow: nn.Module) -> None:
+    """Give slow layers, whose parameters were drawn as those of fast ones, the same start."""
+    for parameter in slow.parameters():
+        parameter.mul_(SLOWNESS)
 
 
 def fully_connected(num_inputs: int, width: int, depth: int, num_outputs: int, is_slow: bool = False) -> nn.Sequential:
@@ -55,7 +55,10 @@ def fully_connected(num_inputs: int, width: int, depth: int, num_outputs: int, i
     kind = SlowLinear if is_slow else nn.Linear
     sizes = [num_inputs, *depth * [width]]
     layers = [layer for pair in pairwise(sizes) for layer in _activated(kind(*pair))]
-    return nn.Sequential(*layers, kind(width, num_outputs))
+    network = nn.Sequential(*layers, kind(width, num_outputs))
+    if is_slow:
+        start_as_fast(network)
+    return network
 
 
 def convolutions(shape: tuple[int, ...], width: int) -> nn.Sequential:
@@ -122,7 +125,4 @@ def flat(rows: Tensor) -> Tensor:
 def _activated(layer: nn.Linear | nn.Conv2d) -> list[nn.Module]:
     """A layer and its rectifier, with weights that keep the variance from layer to layer."""
     nn.init.kaiming_normal_(layer.weight, SLOPE)
-    if isinstance(layer, SlowLinear):
-        with torch.no_grad():
-            layer.weight.mul_(SLOWNESS)
     return [layer, nn.LeakyReLU(SLOPE)]

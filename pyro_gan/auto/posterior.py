@@ -10,7 +10,7 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.latents import Latent
-from pyro_gan.auto.networks import SLOWNESS, Embedding, SlowLinear, fully_connected
+from pyro_gan.auto.networks import Embedding, SlowLinear, fully_connected, start_as_fast
 
 START = 0.1
 """What the network's last layer is scaled by at the start."""
@@ -38,6 +38,7 @@ class NoiseNetwork(nn.Module):
         self.network = fully_connected(noise_dim + num_features, width, depth, size, is_slow=True)
         self.linear = SlowLinear(noise_dim + num_features, size)
         _start_as_noise(self.linear, noise_dim)
+        start_as_fast(self.linear)
         for parameter in self.network[-1].parameters():
             parameter.mul_(START)
 
@@ -144,12 +145,12 @@ def _noise_network(
     return NoiseNetwork(sites, noise_dim, num_features, width, depth)
 
 
-def _start_as_noise(linear: SlowLinear, noise_dim: int) -> None:
+def _start_as_noise(linear: nn.Linear, noise_dim: int) -> None:
     """Let a linear layer pass each of its outputs a noise of its own, or a mixture where there is less noise."""
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     noise = linear.weight[:, :noise_dim]
     if len(noise) <= noise_dim:
-        noise.fill_diagonal_(SLOWNESS)
+        noise.fill_diagonal_(1.0)
     else:
-        noise.normal_(0.0, SLOWNESS * noise_dim**-0.5)
+        noise.normal_(0.0, noise_dim**-0.5)
