@@ -91,6 +91,11 @@ def number_of_rows(batch: Batch) -> int:
     return len(next(iter(_tensors(batch))))
 
 
+def resized(rows: Tensor, num_rows: int) -> Tensor:
+    """Another number of rows: cut, or repeated from the start."""
+    return rows[torch.arange(num_rows, device=rows.device) % len(rows)]
+
+
 def _placed(array: Any, name: str, device: torch.device, may_wait: bool) -> Tensor:
     """A tensor on the device, which shares the array's memory where it can."""
     tensor = array.detach() if isinstance(array, Tensor) else _from_numpy(array, name)

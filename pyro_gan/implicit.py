@@ -19,7 +19,7 @@ from pyro.poutine.messenger import Messenger, unwrap
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_gan.data import Batch, number_of_rows
+from pyro_gan.data import Batch, number_of_rows, resized
 from pyro_gan.player import Player
 
 
@@ -440,13 +440,11 @@ def _unseen(compared: list[str], arguments: Arguments, batch: Batch) -> dict[str
 def _with_rows(arguments: Arguments, num_rows: int) -> Arguments:
     """The arguments with another number of rows: cut, or repeated from the start."""
 
-    def resized(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        return value[torch.arange(num_rows, device=value.device) % len(value)]
+    def as_long(value: Any) -> Any:
+        return resized(value, num_rows) if isinstance(value, Tensor) else value
 
     return Arguments(
-        tuple(map(resized, arguments.args)), {name: resized(value) for name, value in arguments.kwargs.items()}
+        tuple(map(as_long, arguments.args)), {name: as_long(value) for name, value in arguments.kwargs.items()}
     )
 
 

@@ -1,13 +1,13 @@
 """The shapes of what a guide was trained on, and later values brought into the same form."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_gan.data import Batch, as_batch
+from pyro_gan.data import Batch, as_batch, number_of_rows, resized
 
 
 class Form(NamedTuple):
@@ -31,7 +31,27 @@ class Observations:
         self.forms: dict[Hashable, Form] = {key: Form(value.shape[1:], value.dtype) for key, value in elements}
         self.order = tuple(order) if isinstance(batch, dict) else tuple(range(len(batch)))
         self.is_named = isinstance(batch, dict)
+        self.num_rows = number_of_rows(batch)
         self.device = device
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered, in tensors without rows."""
+        rows = {key: torch.empty(0, *form.event_shape, dtype=form.dtype) for key, form in self.forms.items()}
+        named = rows if self.is_named else tuple(rows.values())
+        return {"rows": named, "num_rows": self.num_rows, "order": list(self.order) if self.is_named else []}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> Self:
+        """The same, from what :meth:`state_dict` returned."""
+        observations = cls(state["rows"], device, state["order"])
+        observations.num_rows = state["num_rows"]
+        return observations
+
+    def as_many(self, rows: Batch) -> Batch:
+        """Rows cut or repeated to the minibatch's number."""
+        if isinstance(rows, dict):
+            return {name: resized(value, self.num_rows) for name, value in rows.items()}
+        return tuple(resized(value, self.num_rows) for value in rows)
 
     def rows(self, value: Any, source: str = "the observations") -> tuple[Batch, bool]:
         """Values as rows, and whether a single one was given.

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.functional import relu, softplus
 
 import pyro_gan.inference.guided as guided
-from pyro_gan import BiGANInference
+from pyro_gan import AutoImplicitGuide, BiGANInference, ImplicitKLqp
 from pyro_gan.export import to_inference_data
 from pyro_gan.losses import KL, Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, ReverseKL
 
@@ -227,7 +227,9 @@ def test_a_step_is_that_of_adversarially_learned_inference(loss, loss_d, loss_g)
         return torch.optim.SGD(parameters, lr=0.1)
 
     x = X.double()
-    inference = BiGANInference(trainable_model, trainable_guide, discriminator, descent, descent, loss=loss, penalty=())
+    inference = BiGANInference(
+        trainable_model, trainable_guide, discriminator, descent, descent, loss=loss, penalty=(), discriminator_steps=1
+    )
     inference.evaluate_loss(x)
     start = (weights, pyro.param("slope"), pyro.param("gain"))
     start = [value.detach().clone().requires_grad_() for value in start]
@@ -808,12 +810,47 @@ def test_a_saved_fit_goes_on_and_draws_the_same(tmp_path):
     pyro.clear_param_store()
     second = BiGANInference(linear_model, normal_guide(nn.Linear(1, 2)), joint_discriminator(2, 8))
     second.load(tmp_path / "state.pt")
-    with pytest.raises(ValueError, match=r"no step has been taken, .* after load, evaluate_loss"):
-        second.sample_posterior(torch.zeros(3), 6)
-    second.evaluate_loss(X)
+    with pytest.raises(ValueError, match=r"latents can not be used yet\. .* or after load, sample_posterior\."):
+        second.decode({"z": 0.0})
     pyro.set_rng_seed(4)
     assert torch.equal(second.sample_posterior(torch.zeros(3), 6)["z"], expected)
+    assert second.decode({"z": 0.0}).shape == ()
     assert second.num_steps_taken == 5
+
+
+@pytest.mark.parametrize("ask", [lambda fit: fit.sample_posterior(0.3, 6)["z"], lambda fit: fit.reconstruct(0.3)])
+@pytest.mark.parametrize("inference_class", [BiGANInference, ImplicitKLqp])
+def test_a_loaded_fit_of_networks_that_built_themselves_answers_one_observation(inference_class, ask, tmp_path):
+    """The first look after `load` is at the observation alone, which has no spread to standardize by."""
+
+    def build():
+        pyro.clear_param_store()
+        return inference_class(linear_model, AutoImplicitGuide(linear_model, width=8, depth=1))
+
+    def answer(fit):
+        pyro.set_rng_seed(4)
+        return ask(fit)
+
+    first = build().run(X, num_steps=3, batch_size=16, progress=False)
+    first.save(tmp_path / "state.pt")
+    expected = answer(first)
+    loaded = build().load(tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"x_obs\[0\] has shape \(2, 2\), but in training each had shape \(\)"):
+        loaded.sample_posterior(torch.zeros(2, 2), 6)
+    assert torch.equal(answer(loaded), expected)
+    assert loaded.run(X, num_steps=2, batch_size=16, progress=False).num_steps_taken == 5
+
+
+def test_a_loaded_posterior_of_simulations_answers_before_any_simulation_is_shown(tmp_path):
+    first = fitted(linear_simulator, data=SIMULATIONS)
+    first.save(tmp_path / "state.pt")
+    pyro.set_rng_seed(4)
+    expected = first.sample_posterior(torch.zeros(3), 6)["z"]
+    pyro.clear_param_store()
+    second = BiGANInference(linear_simulator, normal_guide(), joint_discriminator(2, 8)).load(tmp_path / "state.pt")
+    pyro.set_rng_seed(4)
+    assert torch.equal(second.sample_posterior(torch.zeros(3), 6)["z"], expected)
+    assert second.run(SIMULATIONS, num_steps=1, batch_size=16, progress=False).num_steps_taken == 3
 
 
 def test_evaluating_the_loss_changes_nothing():

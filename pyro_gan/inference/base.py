@@ -435,8 +435,7 @@ class AdversarialInference(ABC):
             ValueError: This is no state, or one of another model or discriminator: parameters differ in name or shape.
         """
         players = self.players()
-        expected = {"num_steps_taken", "history", "average", *players, *self._optimizers()}
-        if not isinstance(state, dict) or set(state) != expected:
+        if not isinstance(state, dict) or set(state) != self.names_in_state():
             raise ValueError("expected a state that state_dict() returned, but this is none. Pass what it returned.")
         for name, player in players.items():
             player.check_state_dict(state[name])
@@ -449,6 +448,10 @@ class AdversarialInference(ABC):
         self.num_steps_taken = state["num_steps_taken"]
         self.history.clear()
         self.history.update({name: list(values) for name, values in state["history"].items()})
+
+    def names_in_state(self) -> set[str]:
+        """What a state consists of."""
+        return {"num_steps_taken", "history", "average", *self.players(), *self._optimizers()}
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write :meth:`state_dict` to a file."""

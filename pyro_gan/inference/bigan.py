@@ -1,9 +1,14 @@
 """Bidirectional adversarial inference, adversarially learned inference (Donahue et al. 2017; Dumoulin et al. 2017)."""
 
+from collections.abc import Callable
+from typing import Any, Unpack
+
 from torch import Tensor
 
 from pyro_gan.data import Batch
+from pyro_gan.inference.base import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.inference.guided import GuidedInference
+from pyro_gan.optimizers import OptimizerChoice
 from pyro_gan.samples import Samples
 
 
@@ -23,6 +28,10 @@ class BiGANInference(GuidedInference):
             arguments by site name; by default :class:`~pyro_gan.AutoDiscriminator`.
         optim: The optimizer of the model and the guide, as of :class:`GANInference`.
         optim_d: The discriminator's optimizer.
+        loss: As of :class:`GANInference`.
+        penalty: As of :class:`GANInference`.
+        discriminator_steps: The updates of the discriminator for each of the guide. With one, a guide runs ahead and
+            loses its noise more often.
         options: As of :class:`GANInference`; `site` names the compared sites, latent and observed, where not all are.
 
     A minibatch that holds the latent sites too, by name, as from `run({"z": ..., "x": ...})`, stands for draws of the
@@ -53,6 +62,31 @@ class BiGANInference(GuidedInference):
         Donahue et al. (2017), "Adversarial Feature Learning", equation 3.
         Dumoulin et al. (2017), "Adversarially Learned Inference", algorithm 1.
     """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        discriminator: Callable[..., Tensor] | None = None,
+        optim: OptimizerChoice = None,
+        optim_d: OptimizerChoice = None,
+        *,
+        loss: LossChoice = None,
+        penalty: PenaltyChoice = None,
+        discriminator_steps: int = 2,
+        **options: Unpack[SharedOptions],
+    ) -> None:
+        super().__init__(
+            model,
+            guide,
+            discriminator,
+            optim,
+            optim_d,
+            loss=loss,
+            penalty=penalty,
+            discriminator_steps=discriminator_steps,
+            **options,
+        )
 
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)

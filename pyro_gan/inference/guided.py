@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import positive_integer
 from pyro_gan.data import Batch, number_of_rows
-from pyro_gan.dry_run import kept_buffers
+from pyro_gan.dry_run import dropped_parameters, kept_buffers, kept_random_state
 from pyro_gan.implicit import Arguments, Draw, ImplicitModel, Site
 from pyro_gan.inference.base import AdversarialInference, Options
 from pyro_gan.observations import Observations
@@ -49,6 +49,7 @@ class GuidedInference(AdversarialInference):
         self.hidden_names: set[str] = set()
         """Latent sites of the model that the data may hold, and that the guide is not given."""
         self._observations: Observations | None = None
+        self._loaded_observations: Observations | None = None
         self._latents: Observations | None = None
 
     def players(self) -> dict[str, Player]:
@@ -75,7 +76,7 @@ class GuidedInference(AdversarialInference):
             ValueError: No step has been taken, or the observations have another shape than in training.
         """
         num_samples = positive_integer("num_samples", num_samples)
-        rows, is_single = _known(self._observations, "x_obs").rows(x_obs, "x_obs")
+        rows, is_single = self._rows_of(x_obs, "x_obs")
         at_once = 1 if self.global_sites else max(1, ROWS_AT_ONCE // number_of_rows(rows))
         numbers = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
         with torch.no_grad(), kept_buffers():
@@ -104,7 +105,9 @@ class GuidedInference(AdversarialInference):
             ValueError: A name is no latent site of the model, a shape is another than in training, or no step has been
                 taken.
         """
-        forms = _known(self._latents, "latents")
+        if self._latents is None:
+            raise _not_known("latents", "after load, sample_posterior")
+        forms = self._latents
         if not isinstance(latents, Mapping):
             raise TypeError(f"latents must be a mapping such as {{'z': ...}}, but is a {type(latents).__name__}.")
         if not latents or set(latents) - set(self.latent_sites):
@@ -138,7 +141,7 @@ class GuidedInference(AdversarialInference):
             ValueError: No step has been taken, or the observations have another shape than in training.
         """
         given = batch[0] if len(batch) == 1 else batch
-        rows, is_single = _known(self._observations, "the observations").rows(given)
+        rows, is_single = self._rows_of(given, "the observations")
         with torch.no_grad(), kept_buffers():
             latents = self.guide.draw(self.guide.arguments(rows)).values
             with ConditionMessenger(latents):
@@ -172,6 +175,30 @@ class GuidedInference(AdversarialInference):
 
     def typical_rows(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
         return {site: fake[site] if site in self.latent_sites else rows for site, rows in real.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of every inference, and the shapes of what the guide was trained on."""
+        state = super().state_dict()
+        return state if self._observations is None else {**state, "observations": self._observations.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._loaded_observations = Observations.from_state_dict(state["observations"], self.device)
+
+    def names_in_state(self) -> set[str]:
+        return {*super().names_in_state(), "observations"}
+
+    def _rows_of(self, value: Any, argument: str) -> tuple[Batch, bool]:
+        """Observations as rows, and whether a single one was given; after `load`, the first look is at these."""
+        forms = self._observations or self._loaded_observations
+        if forms is None:
+            raise _not_known(argument, "load a state")
+        rows, is_single = forms.rows(value, argument)
+        if self._observations is None:
+            with dropped_parameters(), kept_buffers(), kept_random_state(self.device):
+                self.get_to_know(forms.as_many(rows))
+            self._last_arguments = self.model.arguments(forms.as_many(rows))
+        return rows, is_single
 
     def get_to_know(self, batch: Batch) -> None:
         """Before the first draw: run model and guide once, match their sites, and note what the guide is given.
@@ -270,13 +297,10 @@ class GuidedInference(AdversarialInference):
         return observed if len(observed) > 1 else next(iter(observed.values()))
 
 
-def _known(forms: Observations | None, argument: str) -> Observations:
-    if forms is None:
-        raise ValueError(
-            f"no step has been taken, so that {argument} can not be used yet. Call run or step first, or, after load, "
-            "evaluate_loss."
-        )
-    return forms
+def _not_known(argument: str, or_else: str) -> ValueError:
+    return ValueError(
+        f"no step has been taken, so that {argument} can not be used yet. Call run or step first, or {or_else}."
+    )
 
 
 def _check_no_simulations(asked: tuple[str, ...], number: int) -> None:
