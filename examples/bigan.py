@@ -98,7 +98,7 @@ def main(args: argparse.Namespace) -> None:
         with pyro.plate("data", len(x)):
             return pyro.deterministic("z", encoder(x), event_dim=1)
 
-    inference = BiGANInference(model, guide, Discriminator(num_pixels))
+    inference = BiGANInference(model, guide, Discriminator(num_pixels), discriminator_steps=1)  # products tell soon
     start = time.perf_counter()
     inference.run(train.images, num_steps=args.num_steps, batch_size=128, progress=args.progress)
     print(f"{args.num_steps} steps in {time.perf_counter() - start:.0f} s")

@@ -71,6 +71,7 @@ def main(args: argparse.Namespace) -> None:
         optim_d=partial(falling_adam, num_steps=args.num_steps, rate=3e-3),
         global_sites="weights",
         site=["weights", "x", "y"],
+        spread=20.0,  # 500 rows leave the weights little room, in which the ratio hardly changes
     )
     inference.run((x, y), num_steps=args.num_steps, batch_size=128, progress=args.progress, callbacks=[FinalMean()])
     print(f"{args.num_steps} steps in {time.perf_counter() - start:.0f} s")
@@ -95,7 +96,7 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-steps", type=int, default=3000)
+    parser.add_argument("--num-steps", type=int, default=6000)
     parser.add_argument("--out", type=Path, default=Path("output/linear_regression"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--progress", action="store_true")

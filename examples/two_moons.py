@@ -24,6 +24,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
 
 from pyro_gan import BiGANInference
 from pyro_gan.criticism import c2st
@@ -79,6 +80,21 @@ def network(*sizes: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+class Discriminator(nn.Module):
+    """A logit from parameters, observations, features of both, and products of these features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_parameters, self.of_observations = network(2, 128, 128), network(2, 128, 128)
+        self.logit = network(4 + 3 * 128, 128, 128, 1)
+
+    def forward(self, theta: Tensor, x: Tensor) -> Tensor:
+        theta, x = 2 * theta, 2 * x
+        of_theta, of_x = self.of_parameters(theta), self.of_observations(x)
+        sums = [theta, x, leaky_relu(of_theta, 0.2), leaky_relu(of_x, 0.2)]
+        return self.logit(torch.cat([*sums, of_theta * of_x], 1))
+
+
 class Posterior(nn.Module):
     """Parameters from noise and observations, by a network beside a linear map."""
 
@@ -100,7 +116,7 @@ def falling_adam(parameters: list[Tensor], num_steps: int) -> torch.optim.lr_sch
 
 def infer(num_steps: int) -> BiGANInference:
     """The inference, with all that it trains."""
-    posterior, discriminator = Posterior(), network(4, 128, 128, 128, 1)
+    posterior = Posterior()
 
     def guide(x: Tensor) -> Tensor:
         pyro.module("posterior", posterior)
@@ -113,11 +129,23 @@ def infer(num_steps: int) -> BiGANInference:
     return BiGANInference(
         model,
         guide,
-        lambda theta, x: discriminator(2 * torch.cat([theta, x], 1)),
+        Discriminator(),
         adam,
         adam,
         penalty=[R1(0.01, final_weight=1e-4, relative=True), R2(0.01, final_weight=1e-4, relative=True)],
+        discriminator_steps=1,
     )
+
+
+def learned_posterior(inference: BiGANInference, x: Tensor, num_samples: int) -> Tensor:
+    """Draws of the guide for one observation, without those that the prior's square does not hold."""
+    parts: list[Tensor] = []
+    while sum(map(len, parts)) < num_samples:
+        theta = inference.sample_posterior(x, num_samples)["theta"]
+        parts.append(theta[(theta.abs() <= 1).all(1)])
+        if not len(parts[-1]):
+            raise ValueError(f"none of {num_samples} draws for x = {x.tolist()} lies in the prior's square")
+    return torch.cat(parts)[:num_samples]
 
 
 def draw(figure: plt.Figure, observations: Tensor, exact: list[Tensor], learned: list[Tensor]) -> None:
@@ -148,8 +176,7 @@ def main(args: argparse.Namespace) -> None:
 
     pyro.set_rng_seed(1)  # the same observations, whatever the seed of the run
     observations = simulate(PRIOR.sample((args.num_observations,)))
-    draws = inference.sample_posterior(observations, num_samples=args.num_draws)["theta"]
-    learned = list(draws.unbind(1))
+    learned = [learned_posterior(inference, x, args.num_draws) for x in observations]
     exact = [exact_posterior(x, args.num_draws) for x in observations]
     figure = plt.figure(figsize=(12, 6), layout="constrained")
     draw(figure, observations[:4], exact[:4], learned[:4])
@@ -167,8 +194,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-simulations", type=int, default=10_000)
-    parser.add_argument("--num-steps", type=int, default=15_000)
-    parser.add_argument("--num-observations", type=int, default=5)
+    parser.add_argument("--num-steps", type=int, default=12_000)
+    parser.add_argument("--num-observations", type=int, default=10)
     parser.add_argument("--num-draws", type=int, default=10_000)
     parser.add_argument("--out", type=Path, default=Path("output/two_moons"))
     parser.add_argument("--seed", type=int, default=0)
