@@ -242,6 +242,13 @@ def test_a_step_is_that_of_adversarially_learned_inference(loss, loss_d, loss_g)
     assert pyro.param("gain").item() != 0.3 and pyro.param("slope").item() != 0.7
 
 
+@pytest.mark.parametrize(("options", "number"), [({}, 6), ({"discriminator_steps": 1}, 3)])
+def test_the_discriminator_is_updated_twice_a_step_by_default(options, number):
+    inference = fitted(num_steps=3, **options)
+    for optimizer, expected in (inference.optim_d, number), (inference.optim, 3):
+        assert {int(state["step"]) for state in optimizer.optimizer.state.values()} == {expected}
+
+
 def test_one_player_alone_leaves_the_other_as_it_is():
     inference = BiGANInference(trainable_model, trainable_guide, _double_discriminator())
     inference.evaluate_loss(X.double())
