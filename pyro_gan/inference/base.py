@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto import AutoDiscriminator
+from pyro_gan.auto.building import kept_unbuilt
 from pyro_gan.averaging import MovingAverage
 from pyro_gan.callbacks import Callback, FallingRates, progress_callbacks
 from pyro_gan.checks import positive_integer
@@ -541,7 +542,14 @@ class AdversarialInference(ABC):
         """Before the first step: try everything on one minibatch, refuse what can not work, make the optimizers."""
         if self._is_ready:
             return
-        with dropped_parameters(), kept_buffers(), kept_random_state(self.device), torch.enable_grad():
+        functions = [player.function for player in self.players().values()]
+        with (
+            dropped_parameters(),
+            kept_unbuilt(*functions),
+            kept_buffers(),
+            kept_random_state(self.device),
+            torch.enable_grad(),
+        ):
             samples = self.draw(batch)
             samples.check()
             self.draw_for_generator(batch).check_parameters()

@@ -4,14 +4,15 @@ A guide is called as `SVI` would call it, on the minibatch, and draws sites name
 compared sites are these and the observed ones, so that the discriminator judges their joint sample.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Unpack
 
 import torch
 from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
+from pyro_gan.auto.building import kept_unbuilt
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import positive_integer
 from pyro_gan.data import Batch, number_of_rows
@@ -195,10 +196,25 @@ class GuidedInference(AdversarialInference):
             raise _not_known(argument, "load a state")
         rows, is_single = forms.rows(value, argument)
         if self._observations is None:
-            with dropped_parameters(), kept_buffers(), kept_random_state(self.device):
+            unbuilt = kept_unbuilt(self.guide.function)
+            with self._forgetting(), dropped_parameters(), unbuilt, kept_buffers(), kept_random_state(self.device):
                 self.get_to_know(forms.as_many(rows))
             self._last_arguments = self.model.arguments(forms.as_many(rows))
         return rows, is_single
+
+    def _get_ready(self, batch: Batch) -> None:
+        with self._forgetting():
+            super()._get_ready(batch)
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """A context after which, if it fails, nothing is known of sites and shapes that was not known before."""
+        known = self.model.sites, self.guide.sites, self._observations, self._latents
+        try:
+            yield
+        except BaseException:
+            self.model.sites, self.guide.sites, self._observations, self._latents = known
+            raise
 
     def get_to_know(self, batch: Batch) -> None:
         """Before the first draw: run model and guide once, match their sites, and note what the guide is given.
@@ -208,13 +224,8 @@ class GuidedInference(AdversarialInference):
         """
         if self._observations is not None:
             return
-        asked, drawn = self.model.sites, self.guide.sites
-        try:
-            self._match_sites(batch)
-            self.look_at_draws(batch)
-        except BaseException:
-            self.model.sites, self.guide.sites = asked, drawn
-            raise
+        self._match_sites(batch)
+        self.look_at_draws(batch)
 
     def _match_sites(self, batch: Batch) -> None:
         """Find the latent and the observed sites, and have model and guide keep them."""
