@@ -96,6 +96,13 @@ def resized(rows: Tensor, num_rows: int) -> Tensor:
     return rows[torch.arange(num_rows, device=rows.device) % len(rows)]
 
 
+def resized_batch(batch: Batch, num_rows: int) -> Batch:
+    """Another number of rows of each element of a minibatch."""
+    if isinstance(batch, dict):
+        return {name: resized(rows, num_rows) for name, rows in batch.items()}
+    return tuple(resized(rows, num_rows) for rows in batch)
+
+
 def _placed(array: Any, name: str, device: torch.device, may_wait: bool) -> Tensor:
     """A tensor on the device, which shares the array's memory where it can."""
     tensor = array.detach() if isinstance(array, Tensor) else _from_numpy(array, name)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_gan.data import Batch, as_batch, number_of_rows, resized
+from pyro_gan.data import Batch, as_batch, number_of_rows
 
 
 class Form(NamedTuple):
@@ -46,12 +46,6 @@ class Observations:
         observations = cls(state["rows"], device, state["order"])
         observations.num_rows = state["num_rows"]
         return observations
-
-    def as_many(self, rows: Batch) -> Batch:
-        """Rows cut or repeated to the minibatch's number."""
-        if isinstance(rows, dict):
-            return {name: resized(value, self.num_rows) for name, value in rows.items()}
-        return tuple(resized(value, self.num_rows) for value in rows)
 
     def rows(self, value: Any, source: str = "the observations") -> tuple[Batch, bool]:
         """Values as rows, and whether a single one was given.

@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_gan.auto.building import kept_unbuilt
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import positive_integer
-from pyro_gan.data import Batch, number_of_rows
+from pyro_gan.data import Batch, number_of_rows, resized_batch
 from pyro_gan.dry_run import dropped_parameters, kept_buffers, kept_random_state
 from pyro_gan.implicit import Arguments, Draw, ImplicitModel, Site
 from pyro_gan.inference.base import AdversarialInference, Options
@@ -197,9 +197,10 @@ class GuidedInference(AdversarialInference):
         rows, is_single = forms.rows(value, argument)
         if self._observations is None:
             unbuilt = kept_unbuilt(self.guide.function)
+            first = resized_batch(rows, forms.num_rows)  # as many as in training, which a model may rely on
             with self._forgetting(), dropped_parameters(), unbuilt, kept_buffers(), kept_random_state(self.device):
-                self.get_to_know(forms.as_many(rows))
-            self._last_arguments = self.model.arguments(forms.as_many(rows))
+                self.get_to_know(first)
+            self._last_arguments = self.model.arguments(first)
         return rows, is_single
 
     def _get_ready(self, batch: Batch) -> None:
@@ -285,7 +286,7 @@ class GuidedInference(AdversarialInference):
     def _posterior_draws(self, rows: Batch, number: int) -> dict[str, Tensor]:
         """Draws of the guide for each row, with shape `(number, num_rows, *event_shape)`; of a global site, one."""
         num_rows = number_of_rows(rows)
-        drawn = self.guide.draw(self.guide.arguments(_repeated(rows, number))).values
+        drawn = self.guide.draw(self.guide.arguments(resized_batch(rows, number * num_rows))).values
         _check_rows(self._local(drawn), number * num_rows)
         return {
             site: value[None] if site in self.global_sites else value.unflatten(0, (number, num_rows))
@@ -369,12 +370,6 @@ def _check_rows(values: dict[str, Tensor], num_rows: int) -> None:
                 "and a latent site needs one for each, in front. Draw it in a pyro.plate of the rows, whose dim is to "
                 "the left of other plates'; a site that all rows share is one of ImplicitKLqp's global_sites."
             )
-
-
-def _repeated(rows: Batch, number: int) -> Batch:
-    if isinstance(rows, dict):
-        return {name: value.repeat(number, *(1 for _ in value.shape[1:])) for name, value in rows.items()}
-    return tuple(value.repeat(number, *(1 for _ in value.shape[1:])) for value in rows)
 
 
 def _latent_sites(model: dict[str, Site], guide: dict[str, Site], asked: tuple[str, ...] | None) -> tuple[str, ...]:
