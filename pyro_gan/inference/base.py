@@ -538,10 +538,9 @@ class AdversarialInference(ABC):
             self.average.update(parameters)
         return loss.detach()
 
-    def _get_ready(self, batch: Batch) -> None:
-        """Before the first step: try everything on one minibatch, refuse what can not work, make the optimizers."""
-        if self._is_ready:
-            return
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """A context for the first look: random states and buffers stay; if it fails, nothing is built or registered."""
         functions = [player.function for player in self.players().values()]
         with (
             dropped_parameters(),
@@ -550,6 +549,13 @@ class AdversarialInference(ABC):
             kept_random_state(self.device),
             torch.enable_grad(),
         ):
+            yield
+
+    def _get_ready(self, batch: Batch) -> None:
+        """Before the first step: try everything on one minibatch, refuse what can not work, make the optimizers."""
+        if self._is_ready:
+            return
+        with self.looking():
             samples = self.draw(batch)
             samples.check()
             self.draw_for_generator(batch).check_parameters()

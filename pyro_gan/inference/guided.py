@@ -12,11 +12,10 @@ import torch
 from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
-from pyro_gan.auto.building import kept_unbuilt
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import positive_integer
 from pyro_gan.data import Batch, number_of_rows, resized_batch
-from pyro_gan.dry_run import dropped_parameters, kept_buffers, kept_random_state
+from pyro_gan.dry_run import kept_buffers
 from pyro_gan.implicit import Arguments, Draw, ImplicitModel, Site
 from pyro_gan.inference.base import AdversarialInference, Options
 from pyro_gan.observations import Observations
@@ -196,23 +195,19 @@ class GuidedInference(AdversarialInference):
             raise _not_known(argument, "load a state")
         rows, is_single = forms.rows(value, argument)
         if self._observations is None:
-            unbuilt = kept_unbuilt(self.guide.function)
             first = resized_batch(rows, forms.num_rows)  # as many as in training, which a model may rely on
-            with self._forgetting(), dropped_parameters(), unbuilt, kept_buffers(), kept_random_state(self.device):
+            with self.looking():
                 self.get_to_know(first)
             self._last_arguments = self.model.arguments(first)
         return rows, is_single
 
-    def _get_ready(self, batch: Batch) -> None:
-        with self._forgetting():
-            super()._get_ready(batch)
-
     @contextmanager
-    def _forgetting(self) -> Iterator[None]:
-        """A context after which, if it fails, nothing is known of sites and shapes that was not known before."""
+    def looking(self) -> Iterator[None]:
+        """As of every inference; if it fails, nothing is known of sites and shapes that was not known before."""
         known = self.model.sites, self.guide.sites, self._observations, self._latents
         try:
-            yield
+            with super().looking():
+                yield
         except BaseException:
             self.model.sites, self.guide.sites, self._observations, self._latents = known
             raise
