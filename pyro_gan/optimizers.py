@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from numbers import Real
 from typing import Any
 
@@ -19,18 +19,38 @@ OptimizerChoice = PyroOptim | Callable[[Iterable[Tensor]], Optimizer | LRSchedul
 """What a user may pass as `optim`: Pyro's, or a callable from parameters to a torch optimizer or schedule."""
 
 
+DECAY = 1.0
+"""The weight decay of :func:`default_optimizer`, by which the rate is multiplied."""
+
+
 def default_rate(progress: float) -> float:
     """The learning rate of :func:`default_optimizer` at a part of a run, from 0 to 1: half a run, then a fall to 0."""
     return 2e-3 * min(1.0, 2 * (1 - progress))
 
 
-def default_optimizer(parameters: Iterable[Tensor]) -> Optimizer:
+def default_optimizer(parameters: Iterable[Tensor], decaying: Collection[Tensor] = ()) -> Optimizer:
     r"""Adam with :math:`\beta = (0, 0.99)`, in its fused form.
 
     Its rate is 0.002; in the second half of a run it falls to 0 along a line, so that the players settle. A player's
     gradient turns with its opponent, so a memory of it misleads.
+
+    Adam moves a weight as far by noise as by a signal. Weights that decay lose a part of their value at each step, the
+    rate's, beside: so those of which the opponent sees nothing vanish, where they would walk at random.
+
+    Args:
+        parameters: The parameters.
+        decaying: Those among them that decay. Inferences give the parameters of modules with an attribute
+            `decays = True`, which :class:`~pyro_gan.AutoImplicitGuide` has.
+
+    References:
+        Loshchilov and Hutter (2019), "Decoupled Weight Decay Regularization", algorithm 2.
     """
-    return torch.optim.Adam(parameters, lr=default_rate(0.0), betas=(0.0, 0.99), fused=True)
+    chosen = set(decaying)
+    parts: dict[bool, list[Tensor]] = {}
+    for parameter in parameters:
+        parts.setdefault(parameter in chosen, []).append(parameter)
+    groups = [{"params": members, "weight_decay": DECAY if decays else 0.0} for decays, members in parts.items()]
+    return torch.optim.AdamW(groups, lr=default_rate(0.0), betas=(0.0, 0.99), weight_decay=0.0, fused=True)
 
 
 class PlayerOptimizer:
@@ -80,8 +100,12 @@ class PlayerOptimizer:
         """Whether all of these parameters have been met."""
         return self._known.issuperset(parameters)
 
-    def meet(self, parameters: dict[str, Tensor]) -> None:
+    def meet(self, parameters: dict[str, Tensor], decaying: Collection[Tensor] = ()) -> None:
         """Take on the parameters that are new, by name; the first ones build the optimizer.
+
+        Args:
+            parameters: The parameters.
+            decaying: As of :func:`default_optimizer`, which alone is told.
 
         Raises:
             TypeError: The user's callable returns neither a torch optimizer nor a schedule.
@@ -92,9 +116,9 @@ class PlayerOptimizer:
         for name in new.keys() & self.parameters.keys():  # as after pyro.clear_param_store()
             self._drop(name)
         if self.optimizer is None:
-            self.optimizer, self.schedule = self._make(new)
+            self.optimizer, self.schedule = self._make(new, decaying)
         else:
-            self._add(new)
+            self._add(new, decaying)
         self.parameters.update(new)
         self._known.update(new.values())
         self._fill()
@@ -175,12 +199,16 @@ class PlayerOptimizer:
         if self.schedule is not None and schedule is not None:
             self.schedule.load_state_dict(schedule)
 
-    def _make(self, parameters: dict[str, Tensor]) -> tuple[Optimizer, LRScheduler | None]:
+    def _make(
+        self, parameters: dict[str, Tensor], decaying: Collection[Tensor]
+    ) -> tuple[Optimizer, LRScheduler | None]:
         """The optimizer, and the schedule if there is one, that the user's choice gives these parameters."""
-        if isinstance(self.choice, PyroOptim):
-            made: Any = _from_pyro(self.choice, parameters)
+        if self.choice is None:
+            made: Any = default_optimizer(parameters.values(), decaying)
+        elif isinstance(self.choice, PyroOptim):
+            made = _from_pyro(self.choice, parameters)
         else:
-            made = (self.choice or default_optimizer)(list(parameters.values()))
+            made = self.choice(list(parameters.values()))
         schedule = made if isinstance(made, LRScheduler) else None
         optimizer = made.optimizer if isinstance(made, LRScheduler) else made
         if isinstance(made, ReduceLROnPlateau) or isinstance(optimizer, torch.optim.LBFGS):
@@ -195,9 +223,9 @@ class PlayerOptimizer:
             )
         return optimizer, schedule
 
-    def _add(self, parameters: dict[str, Tensor]) -> None:
+    def _add(self, parameters: dict[str, Tensor], decaying: Collection[Tensor]) -> None:
         """Train parameters that appear late, with those that have the same options where there are any."""
-        optimizer, (made, _) = self._made(), self._make(parameters)
+        optimizer, (made, _) = self._made(), self._make(parameters, decaying)
         for new in made.param_groups:
             alike = [group for group in optimizer.param_groups if _options(group) == _options(new)]
             if alike:

@@ -47,6 +47,11 @@ class Player:
         self._forget(self.parameters)
         self._fill_others()
 
+    def decaying(self) -> set[Tensor]:
+        """The parameters of modules that ask for weight decay by an attribute `decays = True`."""
+        modules = [module for module in self.modules if getattr(module, "decays", False) is True]
+        return {parameter for module in modules for parameter in module.parameters()}
+
     def state_dict(self) -> dict[str, Any]:
         """Copies of the parameters by name, and of all else that the modules hold: buffers and what is left out."""
         self.settle()

@@ -12,6 +12,7 @@ from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 from torch.distributions import biject_to, constraints
 
+from pyro_gan import BiGANInference
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
 from pyro_gan.auto.coordinates import Coordinates, fixed_support
 from pyro_gan.auto.networks import SLOWNESS, Embedding, SlowLinear, convolutions, fully_connected
@@ -92,7 +93,7 @@ def test_each_site_matters():
 
 def standardized(coordinates, rows):
     """The coordinates before the inverse hyperbolic sine."""
-    return 4 * torch.sinh(coordinates(rows) / 4)
+    return 8 * torch.sinh(coordinates(rows) / 8)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_sites_are_mapped_to_the_real_line_and_standardized(kind, real):
 
 def test_far_out_coordinates_grow_as_a_logarithm():
     coordinates = Coordinates("z", constraints.real, torch.tensor([-1.0, 1.0]), torch.float32)
-    assert coordinates(torch.tensor([0.1, 2.0, 1e6])).tolist() == pytest.approx([0.1, 1.925, 52.490], abs=1e-3)
+    assert coordinates(torch.tensor([0.1, 2.0, 1e6])).tolist() == pytest.approx([0.1, 1.980, 99.434], abs=1e-3)
 
 
 def test_features_that_are_constant_at_first_keep_their_unit():
@@ -1010,3 +1011,51 @@ def test_a_slow_network_starts_as_a_fast_one_and_is_moved_a_quarter_as_far():
     torch.manual_seed(0)
     start = fully_connected(3, 8, 2, 2)[0].weight
     torch.testing.assert_close(SLOWNESS * (slow.weight / SLOWNESS - start), fast.weight - start, rtol=1e-2, atol=1e-6)
+
+
+def images_model(size):
+    def model(images):
+        with pyro.plate("data", len(images)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample(
+                "images", dist.Normal(z[:, None, None], 1.0).expand([len(z), size, size]).to_event(2), obs=images
+            )
+
+    return model
+
+
+def test_the_linear_path_of_larger_images_moves_no_faster():
+    moved = []
+    for size in (8, 16):
+        pyro.clear_param_store()
+        images = torch.tensor([-1.0, 1.0])[:, None, None].expand(2, size, size)
+        guide = AutoImplicitGuide(images_model(size), width=8, depth=1)
+        guide(images)
+        linear = guide.posterior.own.linear
+        adam = torch.optim.Adam([linear.weight], lr=1e-3)
+        outputs = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            outputs.append(guide(images)["z"][1])
+            (-outputs[-1]).backward()
+            linear.weight.grad[:, : guide.posterior.own.noise_dim] = 0.0
+            adam.step()
+        moved.append((outputs[1] - outputs[0]).item())
+    assert moved[1] == pytest.approx(moved[0], rel=0.05) and moved[0] > 0.01
+
+
+def test_all_decays_but_the_linear_path():
+    pyro.clear_param_store()
+    inference = BiGANInference(images_model(8), AutoImplicitGuide(images_model(8), width=8, depth=1))
+    inference.step(torch.randn(4, 8, 8))
+    steady, decaying = (
+        {
+            name
+            for name, parameter in inference.optim.parameters.items()
+            if any(parameter is one for one in group["params"])
+        }
+        for group in sorted(inference.optim.optimizer.param_groups, key=lambda group: group["weight_decay"])
+    )
+    assert all(".linear." in name for name in steady) and len(steady) == 2
+    assert any("embedding" in name for name in decaying) and any(".network." in name for name in decaying)
+    assert len(inference.optim_d.optimizer.param_groups) == 1

@@ -114,10 +114,32 @@ ALL_CHOICES: dict[str, Callable[[], Any]] = {
 
 def test_default_is_fused_adam_without_momentum():
     made = default_optimizer([leaf(1.0)])
-    assert type(made) is torch.optim.Adam
+    assert type(made) is torch.optim.AdamW
     (group,) = made.param_groups
     assert (group["lr"], group["betas"], group["fused"]) == (2e-3, (0.0, 0.99), True)
     assert (group["weight_decay"], group["amsgrad"]) == (0, False)
+
+
+def test_decaying_parameters_lose_a_part_of_their_value_and_others_none():
+    """The loss depends on neither, so that Adam itself moves nothing."""
+    steady, decaying, late = leaf(1.0), leaf(1.0), leaf(1.0)
+    player = PlayerOptimizer(None, "optim")
+    player.meet({"steady": steady, "decaying": decaying}, {decaying, late})
+    update(player, {"steady": steady, "decaying": decaying}, dict.fromkeys(("steady", "decaying"), torch.tensor(0.0)))
+    assert (steady.item(), decaying.item()) == (1.0, pytest.approx(1 - 2e-3))
+    player.meet({"steady": steady, "decaying": decaying, "late": late}, {decaying, late})
+    player.set_progress(0.75)
+    update(player, {"decaying": decaying, "late": late}, dict.fromkeys(("decaying", "late"), torch.tensor(0.0)))
+    assert (decaying.item(), late.item()) == pytest.approx(((1 - 2e-3) * (1 - 1e-3), 1 - 1e-3))
+    assert len(player.optimizer.param_groups) == 2
+
+
+def test_an_optimizer_that_the_user_chose_decays_as_it_says():
+    weight = leaf(1.0)
+    player = PlayerOptimizer(torch.optim.Adam, "optim")
+    player.meet({"weight": weight}, {weight})
+    update(player, {"weight": weight}, {"weight": torch.tensor(0.0)})
+    assert weight.item() == 1.0
 
 
 def test_no_choice_is_the_default_optimizer():

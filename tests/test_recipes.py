@@ -115,7 +115,8 @@ def test_nothing_said_is_the_default_recipe():
     assert list(map(type, inference.penalties)) == list(map(type, default_penalties()))
     expected = default_optimizer([torch.zeros(1)]).defaults
     for optimizer in inference.optim, inference.optim_d:
-        assert type(optimizer.optimizer) is torch.optim.Adam
+        assert type(optimizer.optimizer) is torch.optim.AdamW
+        assert [group["weight_decay"] for group in optimizer.optimizer.param_groups] == [0.0]
         assert optimizer.optimizer.defaults == expected
         assert optimizer.optimizer.defaults["betas"][0] == 0
 

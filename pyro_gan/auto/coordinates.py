@@ -2,13 +2,13 @@ r"""Standardized coordinates on the real line, for the rows of any site.
 
 A network sees a site's rows :math:`x` through
 
-.. math:: v = c \operatorname{asinh}\Bigl(\frac{T^{-1}(x) - \mu}{c \sigma}\Bigr), \qquad c = 4,
+.. math:: v = c \operatorname{asinh}\Bigl(\frac{T^{-1}(x) - \mu}{c \sigma}\Bigr), \qquad c = 8,
 
 where :math:`T` is the bijection from the real line to the site's support (exp for positive numbers, the logistic
 function for intervals, stick breaking for the simplex), and :math:`\mu` and :math:`\sigma` are the mean and the
-standard deviation of each feature over the first rows. So a change of units changes nothing, up to rounding. Within two
-standard deviations the inverse hyperbolic sine changes little; far out it grows as a logarithm, so that a feature that
-hardly varied in the first rows, or one with heavy tails, does not drown the others.
+standard deviation of each feature over the first rows. So a change of units changes nothing, up to rounding. Within
+four standard deviations the inverse hyperbolic sine changes little; far out it grows as a logarithm, so that a feature
+that hardly varied in the first rows, or one with heavy tails, does not drown the others.
 
 Being a bijection, the map leaves the ratio of two densities as it is.
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint
 
-REACH = 4.0
+REACH = 8.0
 """The number of standard deviations from which on the coordinates grow as a logarithm."""
 
 SMALLEST_IMAGE = 8

@@ -2,14 +2,16 @@ r"""An implicit guide for all latent sites of a model, built from what a look at
 
 For each row it draws noise :math:`\epsilon \sim N(0, I)` and gives the latents
 
-.. math:: z = T(\mu + \sigma v), \qquad v = A \, (\epsilon, u, g) + f(\epsilon, u, g),
+.. math:: z = T(\mu + \sigma v), \qquad v = A \, (\epsilon, u, g) + f(\epsilon, h(u), g),
 
-where :math:`u` are the standardized coordinates of the observation (of images, what convolutions make of them),
-:math:`g` the latents that all rows share, :math:`f` a fully connected network, :math:`T` the bijection from the real
-line to the sites' supports, and :math:`\mu` and :math:`\sigma` the mean and the standard deviation of prior draws on
-the real line. The linear path :math:`A` starts by passing noise on and :math:`f` near 0, so that the guide starts near
-the prior, site by site; this path alone can meet the posterior of a linear Gaussian model. Latents that all rows share
-are :math:`T(\mu + \sigma (A \epsilon + f(\epsilon)))`: they depend on no row.
+where :math:`u` are the standardized coordinates of the observation, :math:`h` what convolutions make of those of
+images, :math:`g` the latents that all rows share, :math:`f` a fully connected network, :math:`T` the bijection from the
+real line to the sites' supports, and :math:`\mu` and :math:`\sigma` the mean and the standard deviation of prior draws
+on the real line. The linear path :math:`A` starts by passing noise on and :math:`f` near 0, so that the guide starts
+near the prior, site by site; this path alone can meet the posterior of a linear Gaussian model. The weights of
+:math:`f` and :math:`h` decay under the default optimizer, those of :math:`A` do not, so that a posterior is linear
+where nothing speaks against it. Latents that all rows share are :math:`T(\mu + \sigma (A \epsilon + f(\epsilon)))`:
+they depend on no row.
 
 What the guide can not tell: its density. Its draws can be compared with others, as
 :class:`~pyro_gan.BiGANInference` does; what needs log q, such as the evidence lower bound, sees a point mass, and makes

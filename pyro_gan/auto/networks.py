@@ -11,12 +11,15 @@ References:
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from pyro_gan.auto.coordinates import SMALLEST_IMAGE, Coordinates
+
+Part = TypeVar("Part", bound=nn.Module)
 
 SLOPE = 0.2
 """The slope of the leaky rectifier below 0."""
@@ -40,6 +43,12 @@ def start_as_fast(slow: nn.Module) -> None:
     """Give slow layers, whose parameters were drawn as those of fast ones, the same start."""
     for parameter in slow.parameters():
         parameter.mul_(SLOWNESS)
+
+
+def decaying(part: Part) -> Part:
+    """Mark a part of a network as one whose weights decay under :func:`~pyro_gan.optimizers.default_optimizer`."""
+    part.decays = True  # type: ignore[assignment]
+    return part
 
 
 def fully_connected(num_inputs: int, width: int, depth: int, num_outputs: int, is_slow: bool = False) -> nn.Sequential:

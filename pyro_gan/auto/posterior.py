@@ -10,50 +10,64 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.latents import Latent
-from pyro_gan.auto.networks import Embedding, SlowLinear, fully_connected, start_as_fast
+from pyro_gan.auto.networks import Embedding, SlowLinear, decaying, flat, fully_connected, start_as_fast
 
 START = 0.1
 """What the network's last layer is scaled by at the start."""
 
+MANY = 64
+"""The number of coordinates from which on the linear path takes a site's scaled down, to move no faster with more."""
+
 
 class NoiseNetwork(nn.Module):
-    """Several sites' standardized numbers from noise and features: a linear path and a fully connected network.
+    """Several sites' standardized numbers: a linear path from coordinates, and a fully connected network of features.
 
-    Both are slow: a guide that is faster than the discriminator follows the data and loses its noise, before the
-    discriminator has seen how wide the posterior is.
+    Both have noise too, and are slow: a guide that is faster than the discriminator follows the data and loses its
+    noise, before the discriminator has seen how wide the posterior is. What the network tells beside the linear path
+    decays where the discriminator does not see it.
 
     Args:
         sites: The sites' coordinates.
         noise_dim: The noise of a row.
-        num_features: The features of a row.
+        num_coordinates: The coordinates of a row, for the linear path.
+        num_features: The features of a row, for the network.
         width: The units of each hidden layer.
         depth: The number of hidden layers.
     """
 
-    def __init__(self, sites: Sequence[Coordinates], noise_dim: int, num_features: int, width: int, depth: int) -> None:
+    def __init__(
+        self,
+        sites: Sequence[Coordinates],
+        noise_dim: int,
+        num_coordinates: int,
+        num_features: int,
+        width: int,
+        depth: int,
+    ) -> None:
         super().__init__()
         self.sites = nn.ModuleList(sites)
         self.noise_dim = noise_dim
         size = sum(site.size for site in sites)
-        self.network = fully_connected(noise_dim + num_features, width, depth, size, is_slow=True)
-        self.linear = SlowLinear(noise_dim + num_features, size)
+        self.network = decaying(fully_connected(noise_dim + num_features, width, depth, size, is_slow=True))
+        self.linear = SlowLinear(noise_dim + num_coordinates, size)
         _start_as_noise(self.linear, noise_dim)
         start_as_fast(self.linear)
         for parameter in self.network[-1].parameters():
             parameter.mul_(START)
 
-    def forward(self, noise: Tensor, features: Tensor | None) -> Tensor:
+    def forward(self, noise: Tensor, coordinates: Sequence[Tensor] = (), features: Sequence[Tensor] = ()) -> Tensor:
         """The standardized numbers of all sites.
 
         Args:
             noise: Standard normal noise, with shape `(*, noise_dim)`.
-            features: Features, with shape `(*, num_features)`, where there are some.
+            coordinates: Parts of the coordinates, with shapes that broadcast with that of the noise but for the last
+                dimension, in which they have `num_coordinates` together.
+            features: Parts of the features likewise, `num_features` together.
 
         Returns:
             The numbers, with shape `(*, size)`.
         """
-        given = noise if features is None else torch.cat([noise, features], -1)
-        numbers: Tensor = self.linear(given) + self.network(given)
+        numbers: Tensor = self.linear(_beside(noise, coordinates)) + self.network(_beside(noise, features))
         return numbers
 
     def extra_repr(self) -> str:
@@ -101,10 +115,12 @@ class Posterior(nn.Module):
         self.observed = nn.ModuleList(
             Coordinates(name, supports.get(name, constraints.real), values, dtype) for name, values in observed.items()
         )
-        self.embedding = Embedding(self.observations(), width)
-        self.shared = _noise_network(shared, noise_dim, 0, width, depth)
-        num_features = self.embedding.size + sum(site.size for site in shared)
-        self.own = _noise_network(own, noise_dim, num_features, width, depth)
+        self.embedding = decaying(Embedding(self.observations(), width))
+        self.shared = _noise_network(shared, noise_dim, 0, 0, width, depth)
+        num_shared, num_coordinates = (sum(site.size for site in sites) for sites in (shared, self.observations()))
+        self.own = _noise_network(
+            own, noise_dim, num_coordinates + num_shared, self.embedding.size + num_shared, width, depth
+        )
         self.to(latents[0].draws.device, dtype)
 
     def forward(self, own: Tensor | None, shared: Tensor | None, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -120,15 +136,16 @@ class Posterior(nn.Module):
             with shape `(*, *shape)`.
         """
         values: dict[str, Tensor] = {}
-        features: list[Tensor] = []
+        around: list[Tensor] = []
         if shared is not None and self.shared is not None:
-            numbers = self.shared(shared, None)
+            numbers = self.shared(shared)
             values |= self.shared.values(numbers)
-            features.append(numbers.unsqueeze(-2))
+            around = [numbers.unsqueeze(-2)]
         if own is not None and self.own is not None:
-            features.append(self.embedding([site(rows[site.name]) for site in self.observations()]))
-            given = torch.cat([part.expand(*own.shape[:-1], part.shape[-1]) for part in features], -1)
-            values |= self.own.values(self.own(own, given))
+            coordinates = [site(rows[site.name]) for site in self.observations()]
+            scaled = [flat(part) * min(1.0, MANY / flat(part).shape[1]) for part in coordinates]
+            numbers = self.own(own, [*around, *scaled], [*around, self.embedding(coordinates)])
+            values |= self.own.values(numbers)
         return values
 
     def observations(self) -> list[Coordinates]:
@@ -137,12 +154,17 @@ class Posterior(nn.Module):
 
 
 def _noise_network(
-    sites: Sequence[Coordinates], noise_dim: int | None, num_features: int, width: int, depth: int
+    sites: Sequence[Coordinates], noise_dim: int | None, num_coordinates: int, num_features: int, width: int, depth: int
 ) -> NoiseNetwork | None:
     if not sites:
         return None
     noise_dim = max(8, 2 * sum(site.size for site in sites)) if noise_dim is None else noise_dim
-    return NoiseNetwork(sites, noise_dim, num_features, width, depth)
+    return NoiseNetwork(sites, noise_dim, num_coordinates, num_features, width, depth)
+
+
+def _beside(noise: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """Noise and other numbers of the rows, side by side."""
+    return torch.cat([noise, *(part.expand(*noise.shape[:-1], part.shape[-1]) for part in parts)], -1)
 
 
 def _start_as_noise(linear: nn.Linear, noise_dim: int) -> None:

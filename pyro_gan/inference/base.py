@@ -586,12 +586,13 @@ class AdversarialInference(ABC):
 
     def _meet(self) -> None:
         """Give each player's optimizer the parameters that it does not know yet."""
-        parameters = self.generator_parameters()
+        decaying: set[Tensor] = set()
         for player in self.players().values():
             if player is not self.discriminator:
                 _check_apart(player.parameters, self.discriminator.parameters)
-        self.optim.meet(parameters)
-        self.optim_d.meet(self.discriminator.parameters)
+                decaying |= player.decaying()
+        self.optim.meet(self.generator_parameters(), decaying)
+        self.optim_d.meet(self.discriminator.parameters, self.discriminator.decaying())
 
     def _optimizers(self) -> dict[str, PlayerOptimizer]:
         return {"optim": self.optim, "optim_d": self.optim_d}
