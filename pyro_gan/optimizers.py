@@ -19,7 +19,7 @@ OptimizerChoice = PyroOptim | Callable[[Iterable[Tensor]], Optimizer | LRSchedul
 """What a user may pass as `optim`: Pyro's, or a callable from parameters to a torch optimizer or schedule."""
 
 
-DECAY = 1.0
+DECAY = 0.3
 """The weight decay of :func:`default_optimizer`, by which the rate is multiplied."""
 
 
@@ -34,8 +34,8 @@ def default_optimizer(parameters: Iterable[Tensor], decaying: Collection[Tensor]
     Its rate is 0.002; in the second half of a run it falls to 0 along a line, so that the players settle. A player's
     gradient turns with its opponent, so a memory of it misleads.
 
-    Adam moves a weight as far by noise as by a signal. Weights that decay lose a part of their value at each step, the
-    rate's, beside: so those of which the opponent sees nothing vanish, where they would walk at random.
+    Adam moves a weight as far by noise as by a signal. Weights that decay also lose a part of their value at each step,
+    0.3 times the rate: so those of which the opponent sees nothing vanish, where they would walk at random.
 
     Args:
         parameters: The parameters.

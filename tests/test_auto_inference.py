@@ -184,27 +184,17 @@ def test_the_weighted_draws_agree_with_the_images_closed_forms(kind, exact):
     assert (weighted[1] - deviation).abs().max() < 0.05
 
 
-def assert_image_posterior_on_average(inference, x, exact, bound):
-    """Root mean square error of the means, in the prior's deviations, and spread within 20 % on average."""
-    draws = inference.sample_posterior(x, num_samples=1000)["z"].reshape(1000, len(x), -1)
-    mean, deviation = exact(x)
-    assert (draws.mean(0) - mean.reshape(len(x), -1)).square().mean().sqrt() < bound
-    assert (draws.std(0) / deviation).mean().sub(1).abs() < 0.2
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "exact", "bound"), [("image", moments_given_an_image, 0.1), ("latent image", moments_given_a_sum, 0.06)]
-)
+@pytest.mark.parametrize(("kind", "exact"), [("image", moments_given_an_image), ("latent image", moments_given_a_sum)])
 @pytest.mark.parametrize("inference_class", [BiGANInference, ImplicitKLqp])
-def test_the_posterior_of_an_image_is_recovered_on_average(inference_class, kind, exact, bound):
-    """Single rows, of 64 noisy pixels, are farther off than the bound."""
+def test_the_posterior_of_an_image_is_recovered(inference_class, kind, exact):
     prior, likelihood = KINDS[kind]
-    data, x = likelihood(prior.sample((100_000,))).sample(), likelihood(prior.sample((200,))).sample()
+    data, x = likelihood(prior.sample((100_000,))).sample(), likelihood(prior.sample((6,))).sample()
+    moments = [moment.reshape(6, -1).double() for moment in torch.broadcast_tensors(*map(torch.as_tensor, exact(x)))]
     model = model_of_kind(kind)
     inference = inference_class(model, AutoImplicitGuide(model))
     inference.evaluate_loss(data[:256])
     with pytest.raises(AssertionError):
-        assert_image_posterior_on_average(inference, x, exact, bound)
+        assert_posterior_of_kind(kind, inference, x, moments)
     inference.run(data, num_steps=1500, batch_size=256, progress=False)
-    assert_image_posterior_on_average(inference, x, exact, bound)
+    assert_posterior_of_kind(kind, inference, x, moments)

@@ -44,6 +44,7 @@ ORDER = [
         "inference.gan",
         "inference.wgan",
         "inference.guided",
+        "inference.energy",
         "inference.bigan",
         "inference.contrast",
         "inference.implicit_klqp",

@@ -126,11 +126,11 @@ def test_decaying_parameters_lose_a_part_of_their_value_and_others_none():
     player = PlayerOptimizer(None, "optim")
     player.meet({"steady": steady, "decaying": decaying}, {decaying, late})
     update(player, {"steady": steady, "decaying": decaying}, dict.fromkeys(("steady", "decaying"), torch.tensor(0.0)))
-    assert (steady.item(), decaying.item()) == (1.0, pytest.approx(1 - 2e-3))
+    assert (steady.item(), decaying.item()) == (1.0, pytest.approx(1 - 0.3 * 2e-3))
     player.meet({"steady": steady, "decaying": decaying, "late": late}, {decaying, late})
     player.set_progress(0.75)
     update(player, {"decaying": decaying, "late": late}, dict.fromkeys(("decaying", "late"), torch.tensor(0.0)))
-    assert (decaying.item(), late.item()) == pytest.approx(((1 - 2e-3) * (1 - 1e-3), 1 - 1e-3))
+    assert (decaying.item(), late.item()) == pytest.approx(((1 - 0.3 * 2e-3) * (1 - 0.3 * 1e-3), 1 - 0.3 * 1e-3))
     assert len(player.optimizer.param_groups) == 2
 
 

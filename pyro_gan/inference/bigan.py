@@ -1,15 +1,21 @@
 """Bidirectional adversarial inference, adversarially learned inference (Donahue et al. 2017; Dumoulin et al. 2017)."""
 
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, Unpack
 
 from torch import Tensor
 
 from pyro_gan.data import Batch
 from pyro_gan.inference.base import LossChoice, PenaltyChoice, SharedOptions
+from pyro_gan.inference.energy import energy_score
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.optimizers import OptimizerChoice
 from pyro_gan.samples import Samples
+
+ENERGY_WEIGHT = 3.0
+"""The default weight of the energy score: with less, guides are too sure of themselves; with more, less sharp."""
 
 
 class BiGANInference(GuidedInference):
@@ -17,7 +23,8 @@ class BiGANInference(GuidedInference):
 
     The discriminator compares :math:`(x, z)` with :math:`x` from the data and :math:`z` from the guide, with
     :math:`(z, x)` from the model. When it can not tell them apart, the guide is the model's posterior. With a model
-    that has no parameters, this is amortized posterior inference for a simulator.
+    that has no parameters, this is amortized posterior inference for a simulator. Draws of such a model tell what each
+    observation was made of; so the guide learns from these too, by its energy score (:mod:`pyro_gan.inference.energy`).
 
     Args:
         model: As of :class:`GANInference`, with latent sites. It is called on the minibatch where it takes data.
@@ -32,6 +39,9 @@ class BiGANInference(GuidedInference):
         penalty: As of :class:`GANInference`.
         discriminator_steps: The updates of the discriminator for each of the guide. With one, a guide runs ahead and
             loses its noise more often.
+        energy_weight: The weight of the guide's energy score on draws of the model beside the loss of the game, at
+            least 0. By default 3 where the model has no parameters to train and the data hold its observed sites as
+            they are, so that the guide can be called on draws of them; else 0.
         options: As of :class:`GANInference`; `site` names the compared sites, latent and observed, where not all are.
 
     A minibatch that holds the latent sites too, by name, as from `run({"z": ..., "x": ...})`, stands for draws of the
@@ -74,8 +84,13 @@ class BiGANInference(GuidedInference):
         loss: LossChoice = None,
         penalty: PenaltyChoice = None,
         discriminator_steps: int = 2,
+        energy_weight: float | None = None,
         **options: Unpack[SharedOptions],
     ) -> None:
+        if energy_weight is not None and not (
+            isinstance(energy_weight, Real) and not isinstance(energy_weight, bool) and 0 <= energy_weight < math.inf
+        ):
+            raise ValueError(f"energy_weight must be a number of at least 0, or None, but is {energy_weight!r}.")
         super().__init__(
             model,
             guide,
@@ -87,6 +102,7 @@ class BiGANInference(GuidedInference):
             discriminator_steps=discriminator_steps,
             **options,
         )
+        self.energy_weight = energy_weight
 
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
@@ -105,12 +121,52 @@ class BiGANInference(GuidedInference):
             drawn.log_factor,
         )
 
+    def draw_for_generator(self, batch: Batch) -> Samples:
+        samples = self.draw(batch)
+        weight = self.energy_weight
+        if weight is None:
+            weight = 0.0 if self._trainable() else ENERGY_WEIGHT
+        simulated = self._with_draws(batch, samples) if weight else None
+        if simulated is None:
+            return samples
+        arguments = self.guide.arguments(self.visible(simulated))
+        is_shared = all(samples.real[site] is samples.fake[site] for site in self.observed_sites)
+        first = samples.real if is_shared else self.guide.draw(arguments).values
+        second = self.guide.draw(arguments).values
+        latents = {site: samples.fake[site].detach() for site in self.latent_sites}
+        score = -weight * energy_score(first, second, latents, self.supports()).mean()
+        return samples._replace(log_factor=score if samples.log_factor is None else samples.log_factor + score)
+
+    def _with_draws(self, batch: Batch, samples: Samples) -> Batch | None:
+        """The minibatch with the model's draws of the observed sites in their place, where it has one for each.
+
+        Raises:
+            ValueError: It has none, and the user asked for the energy score.
+        """
+        elements = list(batch.values() if isinstance(batch, dict) else batch)
+        for site in self.observed_sites:
+            real, fake = samples.real[site], samples.fake[site].detach()
+            places = [place for place, value in enumerate(elements) if value is real and value.shape == fake.shape]
+            if not places and self.energy_weight is not None:
+                raise ValueError(
+                    f"energy_weight={self.energy_weight!r} has the guide called on the model's draws of {site!r}, but "
+                    "the data hold nothing that the model observes there as it is. Change it by transform= instead of "
+                    "in the model, or pass energy_weight=0."
+                )
+            if not places:
+                return None
+            for place in places:
+                elements[place] = fake
+        return dict(zip(batch, elements, strict=True)) if isinstance(batch, dict) else tuple(elements)
+
+    def _trainable(self) -> list[str]:
+        return [name for name, leaf in self.model.parameters.items() if leaf.requires_grad]
+
     def _from_simulations(
         self, batch: dict[str, Tensor], guided: dict[str, Tensor], parameters: dict[str, Tensor]
     ) -> Samples:
         """Compare the guide with simulations that were made beforehand."""
-        trainable = [name for name, leaf in self.model.parameters.items() if leaf.requires_grad]
-        if trainable:
+        if trainable := self._trainable():
             raise ValueError(
                 f"the data hold the latent sites {', '.join(map(repr, self.latent_sites))}, so they are simulations by "
                 f"the model, but it has parameters to train ({', '.join(map(repr, trainable))}). Pass the observed "
