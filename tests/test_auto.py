@@ -19,6 +19,7 @@ from pyro_gan.auto.networks import SLOWNESS, Embedding, SlowLinear, convolutions
 from pyro_gan.discriminator import Discriminator, check_logits
 from pyro_gan.dry_run import kept_buffers, kept_random_state
 from pyro_gan.implicit import Draw, ImplicitModel
+from pyro_gan.optimizers import DECAY
 
 CPU = torch.device("cpu")
 SITES = {
@@ -1059,3 +1060,25 @@ def test_all_decays_but_the_linear_path():
     assert all(".linear." in name for name in steady) and len(steady) == 2
     assert any("embedding" in name for name in decaying) and any(".network." in name for name in decaying)
     assert len(inference.optim_d.optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("decays", [True, False])
+def test_modules_of_the_users_own_decay_where_they_say_so(decays):
+    pyro.clear_param_store()
+    network = nn.Sequential(nn.Linear(1, 2))
+    network.decays = decays
+
+    def guide(x):
+        pyro.module("network", network)
+        loc, scale = network(x[:, None]).unbind(1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, scale.exp()))
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=x)
+
+    inference = BiGANInference(model, guide)
+    inference.step(torch.randn(4))
+    (group,) = inference.optim.optimizer.param_groups
+    assert len(group["params"]) == 2 and group["weight_decay"] == (DECAY if decays else 0.0)

@@ -126,13 +126,13 @@ def test_the_weighted_draws_are_those_of_a_known_posterior():
     torch.testing.assert_close(deviation[:, 0], exact.stddev.double(), rtol=0.03, atol=0)
 
 
-def assert_posterior_of_kind(kind, inference, x, moments):
-    """Means within a tenth of the prior's standard deviation, and standard deviations within 20 %."""
-    draws = inference.sample_posterior(x, num_samples=4000)["z"].reshape(4000, len(x), -1).double()
+def rows_that_agree(kind, inference, x, moments):
+    """Whether a row's means are within a tenth of the prior's standard deviation, and its deviations within 20 %."""
+    draws = inference.sample_posterior(x, num_samples=8000)["z"].reshape(8000, len(x), -1).double()
     mean, deviation = moments
     spread = KINDS[kind][0].sample((4000,)).reshape(4000, -1).double().std(0)
-    assert ((draws.mean(0) - mean).abs() / spread).max() < 0.1
-    assert (draws.std(0) / deviation - 1).abs().max() < 0.2
+    near = (draws.mean(0) - mean).abs() / spread < 0.1
+    return (near & ((draws.std(0) / deviation - 1).abs() < 0.2)).all(1).double()
 
 
 def slow(*values):
@@ -158,10 +158,9 @@ def test_the_posterior_of_a_latent_of_any_kind_is_recovered(inference_class, opt
     model = model_of_kind(kind)
     inference = inference_class(model, AutoImplicitGuide(model), **options)
     inference.evaluate_loss(data[:256])
-    with pytest.raises(AssertionError):
-        assert_posterior_of_kind(kind, inference, x, moments)
+    assert rows_that_agree(kind, inference, x, moments).mean() < 0.5
     inference.run(data, num_steps=num_steps, batch_size=256, progress=False)
-    assert_posterior_of_kind(kind, inference, x, moments)
+    assert rows_that_agree(kind, inference, x, moments).all()
 
 
 def moments_given_an_image(x):
@@ -188,13 +187,13 @@ def test_the_weighted_draws_agree_with_the_images_closed_forms(kind, exact):
 @pytest.mark.parametrize(("kind", "exact"), [("image", moments_given_an_image), ("latent image", moments_given_a_sum)])
 @pytest.mark.parametrize("inference_class", [BiGANInference, ImplicitKLqp])
 def test_the_posterior_of_an_image_is_recovered(inference_class, kind, exact):
+    """For 19 of 20 observations, of 64 noisy pixels, some of which lie far out."""
     prior, likelihood = KINDS[kind]
-    data, x = likelihood(prior.sample((100_000,))).sample(), likelihood(prior.sample((6,))).sample()
-    moments = [moment.reshape(6, -1).double() for moment in torch.broadcast_tensors(*map(torch.as_tensor, exact(x)))]
+    data, x = likelihood(prior.sample((100_000,))).sample(), likelihood(prior.sample((60,))).sample()
+    moments = [moment.reshape(60, -1).double() for moment in torch.broadcast_tensors(*map(torch.as_tensor, exact(x)))]
     model = model_of_kind(kind)
     inference = inference_class(model, AutoImplicitGuide(model))
     inference.evaluate_loss(data[:256])
-    with pytest.raises(AssertionError):
-        assert_posterior_of_kind(kind, inference, x, moments)
-    inference.run(data, num_steps=1500, batch_size=256, progress=False)
-    assert_posterior_of_kind(kind, inference, x, moments)
+    assert rows_that_agree(kind, inference, x, moments).mean() < 0.2
+    inference.run(data, num_steps=2000, batch_size=256, progress=False)
+    assert rows_that_agree(kind, inference, x, moments).mean() >= 0.95
