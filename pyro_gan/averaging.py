@@ -6,11 +6,12 @@ them (Yazici et al. 2019, "The Unusual Effectiveness of Averaging in GAN Trainin
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pyro_gan.checks import is_real_number
 
 
 class Mean:
@@ -79,7 +80,7 @@ class MovingAverage(Mean):
     """
 
     def __init__(self, decay: float) -> None:
-        if not isinstance(decay, Real) or isinstance(decay, bool) or not 0 <= decay < 1:
+        if not is_real_number(decay) or not 0 <= decay < 1:
             raise ValueError(
                 f"ema_decay must be a number from 0 to below 1, such as 0.999, but is {decay!r}; None keeps no average."
             )

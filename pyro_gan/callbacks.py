@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import TqdmWarning
 
 from pyro_gan.averaging import Mean
-from pyro_gan.checks import positive_integer
+from pyro_gan.checks import is_real_number, positive_integer
 from pyro_gan.dry_run import kept_random_state
 from pyro_gan.penalties import Penalty
 from pyro_gan.plots import plot_images
@@ -89,7 +88,7 @@ class FinalMean(Callback):
     """
 
     def __init__(self, part: float = 0.25, *, defaults_only: bool = False) -> None:
-        if not isinstance(part, Real) or isinstance(part, bool) or not 0 < part <= 1:
+        if not is_real_number(part) or not 0 < part <= 1:
             raise ValueError(f"part must be a number above 0 and at most 1, but is {part!r}.")
         self.part: float = float(part)
         self.defaults_only: bool = defaults_only

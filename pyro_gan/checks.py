@@ -1,6 +1,8 @@
 """Checks of what users pass, that more than one module makes."""
 
+import math
 import operator
+from numbers import Real
 from typing import Any
 
 
@@ -13,3 +15,25 @@ def positive_integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or number < 1:
         raise ValueError(f"{name} must be a positive integer, but is {value!r}.")
     return number
+
+
+def is_real_number(value: Any) -> bool:
+    """Whether `value` is an integer or a floating-point number, which a truth value is not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def finite_number(name: str, value: Any, zero_allowed: bool = False) -> float:
+    """`value` as a positive finite `float`, or an error that names the argument.
+
+    Args:
+        name: The argument's name.
+        value: What the user passed.
+        zero_allowed: Whether it may be 0.
+
+    Raises:
+        ValueError: It is out of range, or no number.
+    """
+    if is_real_number(value) and 0 <= value < math.inf and (value > 0 or zero_allowed):
+        return float(value)
+    expected = "a finite number of at least 0" if zero_allowed else "a positive number"
+    raise ValueError(f"{name} must be {expected}, but is {value!r}.")

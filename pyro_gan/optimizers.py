@@ -1,9 +1,7 @@
 """One player's optimizer: one torch optimizer over all of its parameters, its schedule and its gradient clipping."""
 
 import copy
-import math
 from collections.abc import Callable, Collection, Iterable
-from numbers import Real
 from typing import Any
 
 import torch
@@ -15,9 +13,10 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from pyro_gan.checks import finite_number
+
 OptimizerChoice = PyroOptim | Callable[[Iterable[Tensor]], Optimizer | LRScheduler] | None
 """What a user may pass as `optim`: Pyro's, or a callable from parameters to a torch optimizer or schedule."""
-
 
 DECAY = 0.3
 """The weight decay of :func:`default_optimizer`, by which the rate is multiplied."""
@@ -76,11 +75,8 @@ class PlayerOptimizer:
                 f"but is {choice!r}. Pass for example {argument}=pyro.optim.Adam({{'lr': 1e-3}}) or "
                 f"{argument}=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)."
             )
-        if clip_norm is not None and not (
-            isinstance(clip_norm, Real) and not isinstance(clip_norm, bool) and 0 < clip_norm < math.inf
-        ):
-            name = argument.replace("optim", "clip_norm")
-            raise ValueError(f"{name} must be a positive number, but is {clip_norm!r}.")
+        if clip_norm is not None:
+            finite_number(argument.replace("optim", "clip_norm"), clip_norm)
         self.choice = choice
         self.argument = argument
         self.clip_norm = clip_norm

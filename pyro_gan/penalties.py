@@ -28,11 +28,12 @@ References:
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from pyro_gan.checks import finite_number, is_real_number
 
 
 class Judgement(NamedTuple):
@@ -210,8 +211,8 @@ class SquaredGradient(SitePenalty):
         site: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__(site)
-        self.first_weight = _number("weight", (0.02 if relative else 10.0) if weight is None else weight)
-        self.final_weight = self.first_weight if final_weight is None else _number("final_weight", final_weight)
+        self.first_weight = finite_number("weight", (0.02 if relative else 10.0) if weight is None else weight)
+        self.final_weight = self.first_weight if final_weight is None else finite_number("final_weight", final_weight)
         self.weight = self.first_weight
         self.relative = relative
 
@@ -357,8 +358,8 @@ class GradientPenalty(SitePenalty):
         site: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__(site)
-        self.weight = _number("weight", weight)
-        self.target = _number("target", target, zero_allowed=True)
+        self.weight = finite_number("weight", weight)
+        self.target = finite_number("target", target, zero_allowed=True)
         self.one_sided = one_sided
 
     def __call__(self, judgement: Judgement) -> Tensor:
@@ -388,7 +389,7 @@ class WeightClipping(Penalty):
     reads_gradients = False
 
     def __init__(self, clip: float = 0.01) -> None:
-        self.clip = _number("clip", clip)
+        self.clip = finite_number("clip", clip)
 
     def __call__(self, judgement: Judgement) -> Tensor:
         return judgement.real_logits.new_zeros(())
@@ -420,7 +421,7 @@ def _check_penalty(penalty: Any) -> None:
     if isinstance(penalty, type):
         name = penalty.__name__
         raise TypeError(f"penalty={name} is a class, but an object of it is expected. Write penalty={name}().")
-    if isinstance(penalty, Real) and not isinstance(penalty, bool):
+    if is_real_number(penalty):
         raise TypeError(
             f"penalty={penalty!r} is a number, but does not say of what. Name it: penalty=GradientPenalty({penalty!r}) "
             f"or penalty=[R1({penalty!r}), R2({penalty!r})]."
@@ -467,12 +468,3 @@ def _interpolate(
 def _between(fake: Tensor, real: Tensor, epsilon: Tensor) -> Tensor:
     weight = epsilon.to(real.dtype).reshape(-1, *[1] * (real.dim() - 1))
     return torch.lerp(fake.to(real.dtype), real, weight).requires_grad_()
-
-
-def _number(name: str, value: Any, zero_allowed: bool = False) -> float:
-    """`value` as a positive finite `float`, or one that may be 0, or an error that names the argument."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if is_number and 0 <= value < math.inf and (value > 0 or zero_allowed):
-        return float(value)
-    expected = "a finite number of at least 0" if zero_allowed else "a positive number"
-    raise ValueError(f"{name} must be {expected}, but is {value!r}.")

@@ -47,6 +47,10 @@ class Player:
         self._forget(self.parameters)
         self._fill_others()
 
+    def trainable(self) -> list[str]:
+        """The names of the parameters that are not frozen."""
+        return [name for name, parameter in self.parameters.items() if parameter.requires_grad]
+
     def decaying(self) -> set[Tensor]:
         """The parameters of modules that ask for weight decay by an attribute `decays = True`."""
         modules = [module for module in self.modules if getattr(module, "decays", False) is True]

@@ -143,8 +143,7 @@ class Posterior(nn.Module):
             around = [numbers.unsqueeze(-2)]
         if own is not None and self.own is not None:
             coordinates = [site(rows[site.name]) for site in self.observations()]
-            scaled = [flat(part) * min(1.0, MANY / flat(part).shape[1]) for part in coordinates]
-            numbers = self.own(own, [*around, *scaled], [*around, self.embedding(coordinates)])
+            numbers = self.own(own, [*around, *map(_scaled, coordinates)], [*around, self.embedding(coordinates)])
             values |= self.own.values(numbers)
         return values
 
@@ -160,6 +159,13 @@ def _noise_network(
         return None
     noise_dim = max(8, 2 * sum(site.size for site in sites)) if noise_dim is None else noise_dim
     return NoiseNetwork(sites, noise_dim, num_coordinates, num_features, width, depth)
+
+
+def _scaled(coordinates: Tensor) -> Tensor:
+    """A site's coordinates as vectors for the linear path, scaled down where they are many."""
+    vectors = flat(coordinates)
+    size = vectors.shape[1]
+    return vectors if size <= MANY else vectors * (MANY / size)
 
 
 def _beside(noise: Tensor, parts: Sequence[Tensor]) -> Tensor:

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, Unpack
 
 from torch import Tensor
 
+from pyro_gan.checks import is_real_number
 from pyro_gan.data import Batch
 from pyro_gan.inference.base import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.inference.energy import energy_score
@@ -87,9 +87,7 @@ class BiGANInference(GuidedInference):
         energy_weight: float | None = None,
         **options: Unpack[SharedOptions],
     ) -> None:
-        if energy_weight is not None and not (
-            isinstance(energy_weight, Real) and not isinstance(energy_weight, bool) and 0 <= energy_weight < math.inf
-        ):
+        if energy_weight is not None and not (is_real_number(energy_weight) and 0 <= energy_weight < math.inf):
             raise ValueError(f"energy_weight must be a number of at least 0, or None, but is {energy_weight!r}.")
         super().__init__(
             model,
@@ -125,7 +123,7 @@ class BiGANInference(GuidedInference):
         samples = self.draw(batch)
         weight = self.energy_weight
         if weight is None:
-            weight = 0.0 if self._trainable() else ENERGY_WEIGHT
+            weight = 0.0 if self.model.trainable() else ENERGY_WEIGHT
         simulated = self._with_draws(batch, samples) if weight else None
         if simulated is None:
             return samples
@@ -159,14 +157,11 @@ class BiGANInference(GuidedInference):
                 elements[place] = fake
         return dict(zip(batch, elements, strict=True)) if isinstance(batch, dict) else tuple(elements)
 
-    def _trainable(self) -> list[str]:
-        return [name for name, leaf in self.model.parameters.items() if leaf.requires_grad]
-
     def _from_simulations(
         self, batch: dict[str, Tensor], guided: dict[str, Tensor], parameters: dict[str, Tensor]
     ) -> Samples:
         """Compare the guide with simulations that were made beforehand."""
-        if trainable := self._trainable():
+        if trainable := self.model.trainable():
             raise ValueError(
                 f"the data hold the latent sites {', '.join(map(repr, self.latent_sites))}, so they are simulations by "
                 f"the model, but it has parameters to train ({', '.join(map(repr, trainable))}). Pass the observed "

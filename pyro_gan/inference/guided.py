@@ -269,7 +269,7 @@ class GuidedInference(AdversarialInference):
         arguments = self.guide.arguments(visible)
         with torch.enable_grad():
             drawn = self.guide.draw(arguments)
-        _check_moved(drawn, [name for name, leaf in self.model.parameters.items() if leaf.requires_grad])
+        _check_moved(drawn, self.model.trainable())
         local = self._local(drawn.values)
         _check_rows(local, number_of_rows(batch))
         shared = {site: drawn.values[site][None] for site in self.global_sites}

@@ -13,7 +13,6 @@ contrast).
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, Literal, Unpack
 
 import torch
@@ -21,6 +20,7 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 from torch.distributions import biject_to
 
+from pyro_gan.checks import is_real_number
 from pyro_gan.data import Batch
 from pyro_gan.implicit import Arguments, Draw
 from pyro_gan.inference.base import LossChoice, PenaltyChoice, SharedOptions
@@ -108,7 +108,7 @@ class ImplicitKLqp(GuidedInference):
     ) -> None:
         if contrast not in ("joint", "prior"):
             raise ValueError(f"contrast must be 'joint' or 'prior', but is {contrast!r}.")
-        if not isinstance(spread, Real) or isinstance(spread, bool) or not 1 <= spread < math.inf:
+        if not is_real_number(spread) or not 1 <= spread < math.inf:
             raise ValueError(f"spread must be a number of at least 1, but is {spread!r}.")
         if adaptive and contrast != "prior":
             raise ValueError("adaptive=True adapts the contrast with the prior. Pass contrast='prior' with it.")
