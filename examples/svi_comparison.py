@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from pyro_gan import GANInference
 from pyro_gan.criticism import parzen_log_likelihood, select_bandwidth
-from pyro_gan.data import minibatches
 from pyro_gan.datasets import load_digits
 from pyro_gan.plots import plot_images
+from pyro_gan.training.minibatches import minibatches
 
 NUM_PIXELS, LATENT_SIZE, HIDDEN_SIZE, BATCH_SIZE = 64, 32, 256, 128
 

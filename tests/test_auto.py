@@ -16,10 +16,11 @@ from pyro_gan import BiGANInference
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
 from pyro_gan.auto.coordinates import Coordinates, fixed_support
 from pyro_gan.auto.networks import SLOWNESS, Embedding, SlowLinear, convolutions, fully_connected
-from pyro_gan.discriminator import Discriminator, check_logits
-from pyro_gan.dry_run import kept_buffers, kept_random_state
-from pyro_gan.implicit import Draw, ImplicitModel
-from pyro_gan.optimizers import DECAY
+from pyro_gan.players.discriminator import Discriminator, check_logits
+from pyro_gan.players.first_look import kept_buffers, kept_random_state
+from pyro_gan.players.handler import Draw
+from pyro_gan.players.model import ImplicitModel
+from pyro_gan.recipes import DECAY
 
 CPU = torch.device("cpu")
 SITES = {
@@ -816,23 +817,23 @@ def test_the_look_leaves_the_models_batch_statistics_and_outer_handlers_alone():
 def test_an_implicit_model_draws_from_it():
     implicit = ImplicitModel(AutoImplicitGuide(normal_model, width=4), None, CPU, move=False)
     x = torch.randn(6)
-    draw = implicit.draw(implicit.arguments((x,)))
+    draw = implicit.draw(implicit.calls.arguments((x,)))
     assert isinstance(draw, Draw) and set(draw.values) == {"z"} and draw.values["z"].shape == (6,)
     assert draw.values["z"].requires_grad
     assert set(draw.parameters) == {f"AutoImplicitGuide$$${name}" for name, _ in implicit.function.named_parameters()}
-    assert implicit.draw(implicit.arguments({"x": x[:4]})).values["z"].shape == (4,)
+    assert implicit.draw(implicit.calls.arguments({"x": x[:4]})).values["z"].shape == (4,)
 
 
 def test_a_guides_players_state_loads_before_the_first_call():
     x = torch.randn(20)
     trained = ImplicitModel(AutoImplicitGuide(normal_model, width=4), ["z"], CPU, move=False)
-    trained.draw(trained.arguments((x,)))
+    trained.draw(trained.calls.arguments((x,)))
     draws = repeatable(trained.function, x)["z"]
     state = copy.deepcopy(trained.state_dict())
     pyro.clear_param_store()
     fresh = ImplicitModel(AutoImplicitGuide(normal_model, width=4), ["z"], CPU, move=False)
     fresh.load_state_dict(state)
-    fresh.draw(fresh.arguments((9 * x + 1,)))
+    fresh.draw(fresh.calls.arguments((9 * x + 1,)))
     assert torch.equal(repeatable(fresh.function, x)["z"], draws)
 
 

@@ -9,8 +9,8 @@ from latent_models import joint_discriminator, linear_model, noise_guide
 from models import location_model, network_model, networks, scalar_discriminator
 
 from pyro_gan import BiGANInference, GANInference
-from pyro_gan.averaging import MovingAverage
 from pyro_gan.callbacks import Callback, FallingRates, FinalMean
+from pyro_gan.training.averaging import MovingAverage
 
 DATA = 4 + 0.1 * torch.randn(64, generator=torch.Generator().manual_seed(0))
 ROWS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))

@@ -84,7 +84,7 @@ def test_the_history_is_written_as_csv_with_what_is_noted_on_the_way(tmp_path):
 
 
 def test_a_csv_grows_with_each_reading(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyro_gan.training.SECONDS_BETWEEN_READS", 0)
+    monkeypatch.setattr("pyro_gan.training.record.SECONDS_BETWEEN_READS", 0)
     path, lengths = tmp_path / "history.csv", []
 
     class CountLines(Callback):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from pyro_gan.data import as_batch, minibatches, number_of_rows
+from pyro_gan.players.batch import as_batch, number_of_rows
+from pyro_gan.training.minibatches import minibatches
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_gan.devices import calling_modules, creating_on, resolve_device
+from pyro_gan.players.devices import calling_modules, creating_on, resolve_device
 
 CPU = torch.device("cpu")
 META = torch.device("meta")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_gan.dry_run import kept_buffers, kept_random_state
+from pyro_gan.players.first_look import kept_buffers, kept_random_state
 
 CPU = torch.device("cpu")
 

@@ -283,12 +283,12 @@ def test_the_model_draws_on_the_chosen_device():
             drawn["eps"] = pyro.sample("eps", dist.Uniform(-1.0, 1.0).expand([3]).to_event(1))
             pyro.deterministic("x", pyro.param("loc", torch.zeros(3)) + drawn["eps"], event_dim=1)
 
-    from pyro_gan.implicit import ImplicitModel
+    from pyro_gan.players.model import ImplicitModel
 
     implicit = ImplicitModel(model, None, torch.device("meta"), move=True)
     pyro.enable_validation(False)  # the meta device has no values to validate
     try:
-        implicit.draw(implicit.arguments((torch.empty(4, 3, device="meta"),)))
+        implicit.draw(implicit.calls.arguments((torch.empty(4, 3, device="meta"),)))
     finally:
         pyro.enable_validation(True)
     assert drawn["eps"].device.type == "meta" and drawn["eps"].shape == (4, 3)

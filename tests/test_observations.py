@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_gan.observations import Observations
+from pyro_gan.players.observations import Observations
 
 CPU = torch.device("cpu")
 NAN = float("nan")

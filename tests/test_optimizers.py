@@ -11,7 +11,8 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, ReduceLROnPlateau, StepLR
 
-from pyro_gan.optimizers import PlayerOptimizer, default_optimizer
+from pyro_gan.recipes import default_optimizer
+from pyro_gan.training.optimizers import PlayerOptimizer
 
 Gradients = dict[str, Tensor]
 

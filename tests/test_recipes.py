@@ -10,9 +10,8 @@ from torch.nn.functional import softplus
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback, StopWhen
 from pyro_gan.losses import Hinge, NonSaturating, Relativistic
-from pyro_gan.optimizers import default_optimizer, default_rate
 from pyro_gan.penalties import R1, Penalty, WeightClipping
-from pyro_gan.recipes import default_loss, default_penalties, edward
+from pyro_gan.recipes import default_loss, default_optimizer, default_penalties, default_rate, edward
 
 NOISE_SIZE = 2
 ROWS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback, ProgressBar, ProgressLines, progress_callbacks
-from pyro_gan.data import minibatches
 from pyro_gan.losses import NonSaturating
-from pyro_gan.training import StepRecord
+from pyro_gan.training.minibatches import minibatches
+from pyro_gan.training.record import StepRecord
 
 DATA = 4 + 0.1 * torch.randn(100, generator=torch.Generator().manual_seed(0))
 

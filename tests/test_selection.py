@@ -8,7 +8,7 @@ from torch import nn
 
 from pyro_gan import BiGANInference, GANInference
 from pyro_gan.losses import NonSaturating
-from pyro_gan.selection import Selection
+from pyro_gan.players.selection import Selection
 
 ROWS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
 NUMBERS = torch.randn(64, generator=torch.Generator().manual_seed(0))

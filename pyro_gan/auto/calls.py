@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pyro_gan.implicit import Arguments, ImplicitModel
+from pyro_gan.players.calls import Arguments, Calls
 
 
 class Call(NamedTuple):
@@ -38,11 +38,11 @@ def first_call(
         names = tuple(map(_number, range(len(args))))
         given = {**dict(zip(names, args, strict=True)), **kwargs}
         return Call({name: value for name, value in given.items() if _are_rows(value)}, names, Arguments(args, kwargs))
-    implicit = ImplicitModel(model, list(sites) or None, next(iter((*args, *kwargs.values()))).device, move=False)
-    arguments = implicit.arguments(kwargs or args)
+    calls = Calls(model, "model", tuple(sites))
+    arguments = calls.arguments(kwargs or args)
     if kwargs:
         return Call(kwargs, tuple(kwargs), arguments)
-    bound = {id(value): name for name, value in implicit.named_arguments(arguments).items()}
+    bound = {id(value): name for name, value in calls.named_arguments(arguments).items()}
     if len(sites) == len(args):
         bound = {**{id(value): site for site, value in zip(sites, args, strict=True)}, **bound}
     names = tuple(bound.get(id(value), _number(number)) for number, value in enumerate(args))

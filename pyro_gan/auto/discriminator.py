@@ -21,7 +21,7 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.building import SelfBuilding, check_event_shape, check_lengths, floating_type
 from pyro_gan.auto.coordinates import Coordinates, fixed_support
 from pyro_gan.auto.networks import Embedding, fully_connected
-from pyro_gan.implicit import ImplicitModel
+from pyro_gan.players.model import ImplicitModel
 
 
 class AutoDiscriminator(SelfBuilding):
@@ -172,7 +172,7 @@ class AutoDiscriminator(SelfBuilding):
             return {}
         implicit = ImplicitModel(model, None, next(iter(rows.values())).device, move=False)
         with poutine.block():
-            implicit.look_at(implicit.arguments(rows if is_named else tuple(rows.values())))
+            implicit.look_at(implicit.calls.arguments(rows if is_named else tuple(rows.values())))
         if is_named:
             return {name: site.support for name, site in implicit.found.items()}
         candidates = [site.support for site in implicit.found.values() if site.is_candidate]

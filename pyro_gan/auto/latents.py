@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.coordinates import fixed_support, has_bijection, have_same_bounds
-from pyro_gan.dry_run import kept_buffers
-from pyro_gan.implicit import Arguments, is_random_variable
+from pyro_gan.players.calls import Arguments
+from pyro_gan.players.first_look import kept_buffers
+from pyro_gan.players.handler import is_random_variable
 
 PRIOR_ROWS = 256
 """The number of prior draws of latents that each row has, from which mean and standard deviation are taken."""

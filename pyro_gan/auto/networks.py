@@ -46,7 +46,7 @@ def start_as_fast(slow: nn.Module) -> None:
 
 
 def decaying(part: Part) -> Part:
-    """Mark a part of a network as one whose weights decay under :func:`~pyro_gan.optimizers.default_optimizer`."""
+    """Mark a part of a network as one whose weights decay under :func:`~pyro_gan.recipes.default_optimizer`."""
     part.decays = True  # type: ignore[assignment]
     return part
 

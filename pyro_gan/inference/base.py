@@ -22,24 +22,27 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto import AutoDiscriminator
 from pyro_gan.auto.building import kept_unbuilt
-from pyro_gan.averaging import MovingAverage
 from pyro_gan.callbacks import Callback, FallingRates, progress_callbacks
 from pyro_gan.checks import positive_integer
-from pyro_gan.data import Batch, as_batch, minibatches
-from pyro_gan.devices import resolve_device
-from pyro_gan.discriminator import Discriminator, check_logits, leaves
-from pyro_gan.dry_run import dropped_parameters, kept_buffers, kept_random_state
 from pyro_gan.export import to_inference_data
-from pyro_gan.implicit import Arguments, ImplicitModel
 from pyro_gan.losses import Loss, LossFunction, Wasserstein, as_loss
-from pyro_gan.optimizers import OptimizerChoice, PlayerOptimizer
 from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction, as_penalties
-from pyro_gan.player import Player
+from pyro_gan.players.batch import Batch, as_batch
+from pyro_gan.players.calls import Arguments
+from pyro_gan.players.devices import resolve_device
+from pyro_gan.players.discriminator import Discriminator, check_logits, leaves
+from pyro_gan.players.first_look import dropped_parameters, kept_buffers, kept_random_state
+from pyro_gan.players.model import ImplicitModel
+from pyro_gan.players.player import Player
+from pyro_gan.players.replicates import Replicates, draw_replicates
+from pyro_gan.players.selection import Selection
 from pyro_gan.recipes import default_loss, default_penalties
-from pyro_gan.replicates import Replicates, draw_replicates
-from pyro_gan.samples import Samples
-from pyro_gan.selection import Selection
-from pyro_gan.training import StepRecord, train
+from pyro_gan.training.averaging import MovingAverage
+from pyro_gan.training.loop import train
+from pyro_gan.training.minibatches import minibatches
+from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
+from pyro_gan.training.record import StepRecord
+from pyro_gan.training.samples import Samples
 
 if TYPE_CHECKING:
     from arviz import InferenceData
@@ -285,7 +288,7 @@ class AdversarialInference(ABC):
             ValueError: `num_samples` is not positive, the model draws no rows, or no averages are kept.
         """
         num_samples = positive_integer("num_samples", num_samples)
-        arguments = self.model.sample_arguments(args, self._last_arguments, num_samples)
+        arguments = self.model.calls.sample_arguments(args, self._last_arguments, num_samples)
         if averaged:
             if not self.model.is_known:  # its parameters have not been met
                 self.model.look_at(arguments)
@@ -373,14 +376,14 @@ class AdversarialInference(ABC):
         num_draws = positive_integer("num_draws", num_draws)
         values = self._batch(batch)
         self._get_ready(values)
-        arguments = self.model.arguments(values)
+        arguments = self.model.calls.arguments(values)
         with torch.no_grad(), kept_buffers():
             replicates = draw_replicates(self.model, arguments, num_draws)
             groups = self.draws_to_export(values, arguments, replicates, num_draws)
-        observed = self.model.real(replicates.last, arguments, values, self.latent_sites)
+        observed = self.model.calls.real(replicates.last, arguments, values, self.latent_sites)
         constant = {
             name: value
-            for name, value in self.model.named_arguments(arguments).items()
+            for name, value in self.model.calls.named_arguments(arguments).items()
             if isinstance(value, Tensor) and not any(value is rows for rows in replicates.last.observed.values())
         }
         plates = next(iter(replicates.dims[site] for site in observed))

@@ -7,12 +7,12 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from pyro_gan.checks import is_real_number
-from pyro_gan.data import Batch
 from pyro_gan.inference.base import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.inference.energy import energy_score
 from pyro_gan.inference.guided import GuidedInference
-from pyro_gan.optimizers import OptimizerChoice
-from pyro_gan.samples import Samples
+from pyro_gan.players.batch import Batch
+from pyro_gan.training.optimizers import OptimizerChoice
+from pyro_gan.training.samples import Samples
 
 ENERGY_WEIGHT = 3.0
 """The default weight of the energy score: with less, guides are too sure of themselves; with more, less sharp."""
@@ -104,13 +104,13 @@ class BiGANInference(GuidedInference):
 
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
-        guided = self.guide.draw(self.guide.arguments(self.visible(batch)))
-        arguments = self.model.arguments(batch)
+        guided = self.guide.draw(self.guide.calls.arguments(self.visible(batch)))
+        arguments = self.model.calls.arguments(batch)
         self._last_arguments = arguments
         if isinstance(batch, dict) and all(site in batch for site in (self.model.sites or ())):
             return self._from_simulations(batch, guided.values, guided.parameters)
         drawn = self.model.draw(arguments)
-        observed = self.model.real(drawn, arguments, batch, self.latent_sites)
+        observed = self.model.calls.real(drawn, arguments, batch, self.latent_sites)
         real = {**guided.values, **observed}
         return Samples(
             {site: real[site] for site in drawn.values},
@@ -127,7 +127,7 @@ class BiGANInference(GuidedInference):
         simulated = self._with_draws(batch, samples) if weight else None
         if simulated is None:
             return samples
-        arguments = self.guide.arguments(self.visible(simulated))
+        arguments = self.guide.calls.arguments(self.visible(simulated))
         is_shared = all(samples.real[site] is samples.fake[site] for site in self.observed_sites)
         first = samples.real if is_shared else self.guide.draw(arguments).values
         second = self.guide.draw(arguments).values

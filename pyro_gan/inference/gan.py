@@ -1,8 +1,8 @@
 """Generative adversarial inference (Goodfellow et al. 2014)."""
 
-from pyro_gan.data import Batch
 from pyro_gan.inference.base import AdversarialInference
-from pyro_gan.samples import Samples
+from pyro_gan.players.batch import Batch
+from pyro_gan.training.samples import Samples
 
 
 class GANInference(AdversarialInference):
@@ -17,7 +17,7 @@ class GANInference(AdversarialInference):
             or with several sites' rows by name, and returns shape :math:`(N,)` or :math:`(N, 1)`.
             By default an :class:`~pyro_gan.AutoDiscriminator`, which builds itself.
         optim: The generator's optimizer: a `pyro.optim.PyroOptim`, or a callable from parameters to a torch optimizer
-            or to a schedule over one. By default :func:`~pyro_gan.optimizers.default_optimizer`: Adam with
+            or to a schedule over one. By default :func:`~pyro_gan.recipes.default_optimizer`: Adam with
             :math:`\beta = (0, 0.99)` and rate 0.002, which falls to 0 in the second half of a run.
         optim_d: The discriminator's optimizer, likewise.
         loss: What the players minimize, from :mod:`pyro_gan.losses`, or a pair of callables for the discriminator and
@@ -64,7 +64,7 @@ class GANInference(AdversarialInference):
     """
 
     def draw(self, batch: Batch) -> Samples:
-        arguments = self.model.arguments(batch)
+        arguments = self.model.calls.arguments(batch)
         self._last_arguments = arguments
         draw = self.model.draw(arguments)
-        return Samples(self.model.real(draw, arguments, batch), draw.values, draw.parameters, draw.log_factor)
+        return Samples(self.model.calls.real(draw, arguments, batch), draw.values, draw.parameters, draw.log_factor)

@@ -14,14 +14,16 @@ from torch import Tensor
 
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import positive_integer
-from pyro_gan.data import Batch, number_of_rows, resized_batch
-from pyro_gan.dry_run import kept_buffers
-from pyro_gan.implicit import Arguments, Draw, ImplicitModel, Site
 from pyro_gan.inference.base import AdversarialInference, Options
-from pyro_gan.observations import Observations
-from pyro_gan.optimizers import OptimizerChoice
-from pyro_gan.player import Player
-from pyro_gan.replicates import Replicates
+from pyro_gan.players.batch import Batch, number_of_rows, resized_batch
+from pyro_gan.players.calls import Arguments
+from pyro_gan.players.first_look import kept_buffers
+from pyro_gan.players.handler import Draw, Site
+from pyro_gan.players.model import ImplicitModel
+from pyro_gan.players.observations import Observations
+from pyro_gan.players.player import Player
+from pyro_gan.players.replicates import Replicates
+from pyro_gan.training.optimizers import OptimizerChoice
 
 ROWS_AT_ONCE = 10_000
 
@@ -41,7 +43,7 @@ class GuidedInference(AdversarialInference):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(model, discriminator, optim, optim_d, **options)
-        self.model.in_order = ()  # a tuple holds no latent sites
+        self.model.calls.in_order = ()  # a tuple holds no latent sites
         self.guide = ImplicitModel(guide, None, self.device, self.model.move, role="guide")
         self.global_sites: tuple[str, ...] = ()
         self.latent_sites: tuple[str, ...] = ()
@@ -143,9 +145,9 @@ class GuidedInference(AdversarialInference):
         given = batch[0] if len(batch) == 1 else batch
         rows, is_single = self._rows_of(given, "the observations")
         with torch.no_grad(), kept_buffers():
-            latents = self.guide.draw(self.guide.arguments(rows)).values
+            latents = self.guide.draw(self.guide.calls.arguments(rows)).values
             with ConditionMessenger(latents):
-                drawn = self.model.draw(self.model.arguments(rows)).values
+                drawn = self.model.draw(self.model.calls.arguments(rows)).values
         return self._observed(drawn, is_single)
 
     def draws_to_export(
@@ -198,7 +200,7 @@ class GuidedInference(AdversarialInference):
             first = resized_batch(rows, forms.num_rows)  # as many as in training, which a model may rely on
             with self.looking():
                 self.get_to_know(first)
-            self._last_arguments = self.model.arguments(first)
+            self._last_arguments = self.model.calls.arguments(first)
         return rows, is_single
 
     @contextmanager
@@ -225,7 +227,7 @@ class GuidedInference(AdversarialInference):
 
     def _match_sites(self, batch: Batch) -> None:
         """Find the latent and the observed sites, and have model and guide keep them."""
-        asked, model_arguments = self.model.sites, self.model.arguments(batch)
+        asked, model_arguments = self.model.sites, self.model.calls.arguments(batch)
         self.model.look_at(model_arguments)
         arguments = self._arguments_at_first_sight(batch)
         if isinstance(batch, tuple) and max(len(model_arguments.args), len(arguments.args)) < len(batch):
@@ -259,14 +261,14 @@ class GuidedInference(AdversarialInference):
         unknown = {name for name, site in found.items() if not _is_known(site)}
         self.hidden_names = unknown if len(unknown) < len(found) else set()
         with suppress(TypeError):
-            return self.guide.arguments(self.visible(batch))
+            return self.guide.calls.arguments(self.visible(batch))
         self.hidden_names = set()
-        return self.guide.arguments(batch)
+        return self.guide.calls.arguments(batch)
 
     def look_at_draws(self, batch: Batch) -> None:
         """Check draws of the guide, and note their shapes and those of what it is given."""
         visible = self.visible(batch)
-        arguments = self.guide.arguments(visible)
+        arguments = self.guide.calls.arguments(visible)
         with torch.enable_grad():
             drawn = self.guide.draw(arguments)
         _check_moved(drawn, self.model.trainable())
@@ -281,7 +283,7 @@ class GuidedInference(AdversarialInference):
     def _posterior_draws(self, rows: Batch, number: int) -> dict[str, Tensor]:
         """Draws of the guide for each row, with shape `(number, num_rows, *event_shape)`; of a global site, one."""
         num_rows = number_of_rows(rows)
-        drawn = self.guide.draw(self.guide.arguments(resized_batch(rows, number * num_rows))).values
+        drawn = self.guide.draw(self.guide.calls.arguments(resized_batch(rows, number * num_rows))).values
         _check_rows(self._local(drawn), number * num_rows)
         return {
             site: value[None] if site in self.global_sites else value.unflatten(0, (number, num_rows))
@@ -296,8 +298,8 @@ class GuidedInference(AdversarialInference):
         last = self._last_arguments
         if num_rows is None:
             number = last.kwargs.get("batch_size", 1) if last is not None else 1
-            return self.model.sample_arguments(args, last, number)
-        return self.model.sample_arguments(args, last, num_rows, exactly=True)
+            return self.model.calls.sample_arguments(args, last, number)
+        return self.model.calls.sample_arguments(args, last, num_rows, exactly=True)
 
     def _observed(self, drawn: dict[str, Tensor], is_single: bool) -> Tensor | dict[str, Tensor]:
         observed = {site: drawn[site][0] if is_single else drawn[site] for site in self.observed_sites}

@@ -21,14 +21,15 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_gan.checks import is_real_number
-from pyro_gan.data import Batch
-from pyro_gan.implicit import Arguments, Draw
 from pyro_gan.inference.base import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.inference.contrast import AdaptiveContrast
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.losses import NonSaturating
-from pyro_gan.optimizers import OptimizerChoice
-from pyro_gan.samples import Samples
+from pyro_gan.players.batch import Batch
+from pyro_gan.players.calls import Arguments
+from pyro_gan.players.handler import Draw
+from pyro_gan.training.optimizers import OptimizerChoice
+from pyro_gan.training.samples import Samples
 
 
 class ImplicitKLqp(GuidedInference):
@@ -133,7 +134,7 @@ class ImplicitKLqp(GuidedInference):
 
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
-        arguments, guide_arguments = self.model.arguments(batch), self.guide.arguments(self.visible(batch))
+        arguments, guide_arguments = self.model.calls.arguments(batch), self.guide.calls.arguments(self.visible(batch))
         self._last_arguments = arguments
         guided = self.guide.draw(guide_arguments)
         if self.global_sites:
@@ -143,7 +144,7 @@ class ImplicitKLqp(GuidedInference):
         given = {site: guided.values[site] for site in self.global_sites}
         with ConditionMessenger(given):
             drawn = self.model.draw(arguments, self.observed_sites if self.contrast == "prior" else ())
-        observed = self.model.real(drawn, arguments, batch, self.latent_sites)
+        observed = self.model.calls.real(drawn, arguments, batch, self.latent_sites)
         local = {site: drawn.values[site] for site in self._local_sites()}
         fake = {**drawn.values, **given, **(self._contrast(guided).draw(local) if self.adaptive else {})}
         real = _as_rows({**guided.values, **observed}, self.global_sites, observed)
@@ -152,14 +153,14 @@ class ImplicitKLqp(GuidedInference):
 
     def draw_for_generator(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
-        arguments = self.model.arguments(batch)
-        guided = self.guide.draw(self.guide.arguments(self.visible(batch)), self.global_sites)
+        arguments = self.model.calls.arguments(batch)
+        guided = self.guide.draw(self.guide.calls.arguments(self.visible(batch)), self.global_sites)
         is_tractable = self.contrast == "prior"
         given = self.latent_sites if is_tractable else self.global_sites
         scored = (*self.global_sites, *(self.observed_sites if is_tractable else ()))
         with ConditionMessenger({site: guided.values[site] for site in given}):
             drawn = self.model.draw(arguments, (*scored, *self._local_sites()) if self.adaptive else scored)
-        observed = self.model.real(drawn, arguments, batch, self.latent_sites)
+        observed = self.model.calls.real(drawn, arguments, batch, self.latent_sites)
         real = _as_rows({**guided.values, **observed}, self.global_sites, observed)
         is_moved = any(leaf.requires_grad for leaf in drawn.parameters.values()) and not is_tractable
         fake = _as_rows(drawn.values, self.global_sites, observed) if is_moved else {}
@@ -234,7 +235,7 @@ class ImplicitKLqp(GuidedInference):
     def _look_at_prior(self, batch: Batch) -> None:
         """Note whether the prior of local sites has parameters, which need its density."""
         with torch.enable_grad():
-            drawn = self.model.draw(self.model.arguments(batch)).values
+            drawn = self.model.draw(self.model.calls.arguments(batch)).values
         moved = [site for site in self._local_sites() if drawn[site].requires_grad]
         for site in moved:
             if self.model.found[site].distribution == "Delta":

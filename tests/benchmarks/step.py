@@ -24,8 +24,8 @@ from torch.nn.functional import softplus
 from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_gan import GANInference
-from pyro_gan.data import minibatches
 from pyro_gan.recipes import edward
+from pyro_gan.training.minibatches import minibatches
 
 BATCH_SIZE, NOISE_SIZE, HIDDEN_SIZE, NUM_PIXELS = 128, 100, 128, 784
 

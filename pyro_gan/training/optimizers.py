@@ -14,42 +14,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pyro_gan.checks import finite_number
+from pyro_gan.recipes import default_optimizer, default_rate
 
 OptimizerChoice = PyroOptim | Callable[[Iterable[Tensor]], Optimizer | LRScheduler] | None
 """What a user may pass as `optim`: Pyro's, or a callable from parameters to a torch optimizer or schedule."""
-
-DECAY = 0.3
-"""The weight decay of :func:`default_optimizer`, by which the rate is multiplied."""
-
-
-def default_rate(progress: float) -> float:
-    """The learning rate of :func:`default_optimizer` at a part of a run, from 0 to 1: half a run, then a fall to 0."""
-    return 2e-3 * min(1.0, 2 * (1 - progress))
-
-
-def default_optimizer(parameters: Iterable[Tensor], decaying: Collection[Tensor] = ()) -> Optimizer:
-    r"""Adam with :math:`\beta = (0, 0.99)`, in its fused form.
-
-    Its rate is 0.002; in the second half of a run it falls to 0 along a line, so that the players settle. A player's
-    gradient turns with its opponent, so a memory of it misleads.
-
-    Adam moves a weight as far by noise as by a signal. Weights that decay also lose a part of their value at each step,
-    0.3 times the rate: so those of which the opponent sees nothing vanish, where they would walk at random.
-
-    Args:
-        parameters: The parameters.
-        decaying: Those among them that decay. Inferences give the parameters of modules with an attribute
-            `decays = True`, which :class:`~pyro_gan.AutoImplicitGuide` has.
-
-    References:
-        Loshchilov and Hutter (2019), "Decoupled Weight Decay Regularization", algorithm 2.
-    """
-    chosen = set(decaying)
-    parts: dict[bool, list[Tensor]] = {}
-    for parameter in parameters:
-        parts.setdefault(parameter in chosen, []).append(parameter)
-    groups = [{"params": members, "weight_decay": DECAY if decays else 0.0} for decays, members in parts.items()]
-    return torch.optim.AdamW(groups, lr=default_rate(0.0), betas=(0.0, 0.99), weight_decay=0.0, fused=True)
 
 
 class PlayerOptimizer:

@@ -9,7 +9,7 @@ from pyro.util import get_rng_state, set_rng_state
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from pyro_gan.devices import calling_modules
+from pyro_gan.players.devices import calling_modules
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_gan.devices import calling_modules, creating_on
-from pyro_gan.dry_run import kept_buffers, kept_random_state
+from pyro_gan.players.devices import calling_modules, creating_on
+from pyro_gan.players.first_look import kept_buffers, kept_random_state
 
 
 class Player:

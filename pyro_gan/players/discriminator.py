@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.player import Player
+from pyro_gan.players.player import Player
 
 
 def leaves(output: Tensor) -> list[Tensor]:

@@ -1,120 +1,13 @@
-r"""What is added to the discriminator's loss so that it stays smooth, or is done to its weights after an update.
-
-Where two samples hardly overlap, the discriminator's loss falls as long as its slope grows, and the other player
-circles around the data or stands still. Penalties of the squared gradient of the logit :math:`D`,
-
-.. math:: R_1 = \frac{\gamma}{2} \mathbb{E}_{x \sim \text{real}} \|\nabla D(x)\|^2, \qquad
-    R_2 = \frac{\gamma}{2} \mathbb{E}_{x \sim \text{fake}} \|\nabla D(x)\|^2,
-
-make the game converge from near its solution. The Wasserstein distance needs a critic whose slope is at most 1: the
-gradient penalty pulls the norm :math:`\|\nabla D\|` towards 1 between real and fake rows, weight clipping bounds the
-weights.
-
-A penalty is any callable from a :class:`Judgement` to a tensor; its mean is added to the discriminator's loss. Rows are
-joint samples: the norm at a row runs over all event dimensions of all sites together, and a row has one norm.
-
-Gradients of gradients are taken, which compiled modules (`torch.compile`) and cuDNN's recurrent networks do not offer.
-The gradient at a row is that of the sum of all logits. With batch normalization a row changes all logits, and what is
-penalized is no longer the slope at single rows; layer, group and spectral normalization do not have this fault.
-
-What a penalty can not tell: that it is small says that the discriminator is flat, not that the samples are alike.
-
-References:
-    Mescheder, Geiger and Nowozin (2018), "Which Training Methods for GANs do actually Converge?", section 4.
-    Gulrajani et al. (2017), "Improved Training of Wasserstein GANs", section 4.
-    Arjovsky, Chintala and Bottou (2017), "Wasserstein GAN", section 3.
-"""
+"""Penalties of the gradient of the logit with respect to the rows."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from pyro_gan.checks import finite_number, is_real_number
-
-
-class Judgement(NamedTuple):
-    """The two samples of an update of the discriminator, and what it says about them.
-
-    The rows of floating point are leaves that require a gradient. So
-    `torch.autograd.grad(judgement.real_logits.sum(), judgement.real["x"], create_graph=True)` gives the gradient of the
-    logit at each row without another run of the discriminator.
-
-    Whatever the discriminator's loss should have added to it can be written as a function of a judgement. It returns
-    per-row values, whose mean is taken, or a 0-dimensional tensor.
-
-    Example:
-        A drift term, which keeps the logits of real rows near 0 (Karras et al. 2018, appendix A.1):
-
-        >>> def drift(judgement):
-        ...     return 1e-3 * judgement.real_logits.square()
-
-        An L2 term on the weights of a network, and the mean slope at the fake rows:
-
-        >>> network = torch.nn.Linear(2, 1)
-        >>> def ridge(judgement):
-        ...     return 1e-4 * network.weight.square().sum()
-        >>> def slope(judgement):
-        ...     logits, rows = judgement.fake_logits, judgement.fake["x"]
-        ...     (gradients,) = torch.autograd.grad(logits.sum(), rows, create_graph=True)
-        ...     return gradients.abs().mean(1)
-    """
-
-    discriminator: Callable[[dict[str, Tensor]], Tensor]
-    """From the rows of each site, with shape `(num_rows, *event_shape)`, to the logits, with shape `(num_rows,)`."""
-
-    real: dict[str, Tensor]
-    """The N real rows by site, each with shape `(N, *event_shape)`."""
-
-    fake: dict[str, Tensor]
-    """The M fake rows by site, each with shape `(M, *event_shape)`."""
-
-    real_logits: Tensor
-    """The logits of the real rows, with shape `(N,)`."""
-
-    fake_logits: Tensor
-    """The logits of the fake rows, with shape `(M,)`."""
-
-
-PenaltyFunction = Callable[[Judgement], Tensor]
-"""What a penalty is: per-row values, or a 0-dimensional tensor, as a function of a judgement."""
-
-
-class Penalty(ABC):
-    """A penalty with a look before the first step and a hand in what follows an update; subclass it to add one.
-
-    A penalty that needs neither can be a plain function.
-    """
-
-    reads_gradients = True
-    """Whether the gradient with respect to the rows is read. Where no penalty reads it, rows do not require one."""
-
-    @abstractmethod
-    def __call__(self, judgement: Judgement) -> Tensor:
-        """The penalty, with shape `(num_rows,)` or 0-dimensional; its mean is added to the discriminator's loss.
-
-        Args:
-            judgement: Both samples and their logits.
-        """
-
-    def after_update(self, parameters: list[Tensor]) -> None:  # noqa: B027 - most penalties have nothing to do here
-        """Called after each update of the discriminator with its parameters, which may be changed in place."""
-
-    def set_progress(self, progress: float) -> None:  # noqa: B027
-        """Called in each step of a run with the part of it that is done, from 0 to 1, and with 0 when it has ended."""
-
-    def check(self, real: dict[str, Tensor]) -> None:  # noqa: B027
-        """Called once before the first step, to refuse rows that the penalty can not work with.
-
-        Args:
-            real: The real rows of the first minibatch by site, each with shape `(N, *event_shape)`.
-
-        Raises:
-            ValueError: They do not fit; the message has the site and the mend.
-        """
+from pyro_gan.checks import finite_number
+from pyro_gan.penalties.base import Judgement, Penalty
 
 
 class SitePenalty(Penalty):
@@ -368,69 +261,6 @@ class GradientPenalty(SitePenalty):
         gradients = _gradients(judgement.discriminator(rows), [rows[site] for site in sites])
         excess = _norms(gradients) - self.target
         return self.weight * (excess.clamp(min=0) if self.one_sided else excess).square()
-
-
-class WeightClipping(Penalty):
-    """Keeps every parameter of the discriminator in [-clip, clip], by clamping it after each update.
-
-    This bounds the discriminator's slope, by a number that depends on its architecture. It adds nothing to the loss.
-    All parameters are clamped, those of normalization layers too; freeze what should keep its value.
-
-    Args:
-        clip: The largest absolute value of a parameter, positive.
-
-    Raises:
-        ValueError: `clip` is not a positive finite number.
-
-    References:
-        Arjovsky et al. (2017), algorithm 1, line 7.
-    """
-
-    reads_gradients = False
-
-    def __init__(self, clip: float = 0.01) -> None:
-        self.clip = finite_number("clip", clip)
-
-    def __call__(self, judgement: Judgement) -> Tensor:
-        return judgement.real_logits.new_zeros(())
-
-    def after_update(self, parameters: list[Tensor]) -> None:
-        with torch.no_grad():
-            for parameter in parameters:
-                parameter.clamp_(-self.clip, self.clip)
-
-
-def as_penalties(penalty: PenaltyFunction | Sequence[PenaltyFunction] | None) -> tuple[PenaltyFunction, ...]:
-    """The penalties that a user passed, as a tuple.
-
-    Args:
-        penalty: One callable from a :class:`Judgement` to a tensor, a list or tuple of such, or `None` for none.
-
-    Raises:
-        TypeError: It is anything else, such as a number or a class.
-    """
-    if penalty is None:
-        return ()
-    penalties = tuple(penalty) if isinstance(penalty, list | tuple) else (penalty,)
-    for each in penalties:
-        _check_penalty(each)
-    return penalties
-
-
-def _check_penalty(penalty: Any) -> None:
-    if isinstance(penalty, type):
-        name = penalty.__name__
-        raise TypeError(f"penalty={name} is a class, but an object of it is expected. Write penalty={name}().")
-    if is_real_number(penalty):
-        raise TypeError(
-            f"penalty={penalty!r} is a number, but does not say of what. Name it: penalty=GradientPenalty({penalty!r}) "
-            f"or penalty=[R1({penalty!r}), R2({penalty!r})]."
-        )
-    if not callable(penalty):
-        raise TypeError(
-            "penalty must be a callable from a Judgement to a tensor, such as R1(10.0) or GradientPenalty(10.0), or a "
-            f"list of such, but is or holds {penalty!r} ({type(penalty).__name__})."
-        )
 
 
 def _gradients(logits: Tensor, rows: list[Tensor]) -> list[Tensor]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gan.discriminator import leaves
+from pyro_gan.players.discriminator import leaves
 
 
 class Samples(NamedTuple):

@@ -1,19 +1,11 @@
-"""The only loop. It knows no algorithm: it takes steps, reads what they left, and tells the callbacks."""
+"""What a step leaves to be read later, and the history that it is read into."""
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from pyro_gan.callbacks import Callback
-from pyro_gan.data import Batch
-
-if TYPE_CHECKING:
-    from pyro_gan.inference.base import AdversarialInference
 
 SECONDS_BETWEEN_READS = 0.1
 
@@ -86,55 +78,3 @@ def _check_finite(step: int, values: dict[str, float]) -> None:
                 f"the {what} is {values[name]} at step {step}. Check the data for NaN or infinity, "
                 "or lower the learning rates (optim, optim_d)."
             )
-
-
-def train(
-    inference: "AdversarialInference", batches: Iterator[Batch], num_steps: int, callbacks: Sequence[Callback]
-) -> None:
-    """Take `num_steps` steps of inference on a stream of minibatches.
-
-    Args:
-        inference: Takes the steps and keeps the history.
-        batches: The stream.
-        num_steps: The number of steps.
-        callbacks: Told of every step, and of every reading of the history.
-
-    Raises:
-        ValueError: A loss is NaN or infinite, or the stream runs out; the message names the step.
-    """
-    recorder = Recorder(inference.history, inference.notes)
-    started: list[Callback] = []
-    try:
-        for callback in callbacks:
-            callback.on_start(inference, num_steps)
-            started.append(callback)
-        for _ in range(num_steps):
-            recorder.unread.append(_take_step(inference, batches))
-            stops = [callback.on_step(inference) for callback in callbacks]
-            if recorder.is_due():
-                _read(recorder, inference, callbacks)
-            if any(stops):
-                break
-        _read(recorder, inference, callbacks)
-    except BaseException:
-        with suppress(ValueError):  # a loss that is not finite is not what ended the run
-            recorder.read(inference.num_steps_taken)
-        raise
-    finally:
-        for callback in started:
-            callback.on_end(inference)
-
-
-def _take_step(inference: "AdversarialInference", batches: Iterator[Batch]) -> StepRecord:
-    try:
-        return inference.take_step(batches)
-    except Exception as error:
-        error.add_note(f"This was at step {inference.num_steps_taken + 1} of inference.")
-        raise
-
-
-def _read(recorder: Recorder, inference: "AdversarialInference", callbacks: Sequence[Callback]) -> None:
-    if recorder.unread:
-        recorder.read(inference.num_steps_taken)
-        for callback in callbacks:
-            callback.on_read(inference)

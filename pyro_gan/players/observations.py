@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_gan.data import Batch, as_batch, number_of_rows
+from pyro_gan.players.batch import Batch, as_batch, is_array, number_of_rows
 
 
 class Form(NamedTuple):
@@ -88,7 +88,7 @@ class Observations:
             expected = known if self.is_named else f"{len(self.forms)} in a tuple"
             names = ", ".join(map(repr, value)) or "none"
             raise ValueError(f"{source} are {names} by name, but the guide was trained on {expected}. Pass these.")
-        is_several = isinstance(value, tuple) or (isinstance(value, list) and any(map(_is_array, value)))
+        is_several = isinstance(value, tuple) or (isinstance(value, list) and any(map(is_array, value)))
         elements = dict(zip(self.order, value if is_several else (value,), strict=False))
         if len(elements) < (len(value) if is_several else 1) or not elements:
             raise ValueError(
@@ -115,10 +115,6 @@ def _as_tensor(value: Any, name: str) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be a tensor, an array or a number, but is {value!r} ({type(value).__name__}).")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))  # a copy, which torch may write to
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, Tensor) or hasattr(value, "__array__")
 
 
 def _name(source: str, key: Hashable) -> str:

@@ -8,7 +8,9 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_gan.export import plate_names
-from pyro_gan.implicit import Arguments, Draw, ImplicitModel, is_random_variable
+from pyro_gan.players.calls import Arguments
+from pyro_gan.players.handler import Draw, is_random_variable
+from pyro_gan.players.model import ImplicitModel
 
 
 class Replicates(NamedTuple):

@@ -4,22 +4,17 @@ Arrays are placed on the device once, in their own dtype; minibatches are gather
 replacement. Everything else that gives minibatches, from a `DataLoader` to a generator, is read as it comes.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from itertools import repeat
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_gan.checks import positive_integer
-from pyro_gan.devices import creating_on
-
-Batch = tuple[Tensor, ...] | dict[str, Tensor]
-"""A minibatch: tensors in order or by name, each with shape `(num_rows, *event_shape)`."""
+from pyro_gan.players.batch import Batch, as_batch, is_array, number_of_rows, tensors_of
+from pyro_gan.players.devices import creating_on
 
 
 def minibatches(
@@ -48,7 +43,7 @@ def minibatches(
         raise TypeError(f"transform must be a callable on a minibatch, but is {transform!r}.")
     if type(data) is TensorDataset:  # a subclass may have its own way to get a row
         data = data.tensors
-    if _is_array(data) or isinstance(data, tuple | Mapping):
+    if is_array(data) or isinstance(data, tuple | Mapping):
         stream = _gathered(as_batch(data, device, "data", may_wait=True), batch_size, copies=transform is not None)
     elif isinstance(data, Dataset):
         stream = _read(_loader(data, batch_size), device)
@@ -62,103 +57,12 @@ def minibatches(
     return stream if transform is None else _transformed(stream, transform, device)
 
 
-def as_batch(value: Any, device: torch.device, source: str = "the minibatch", may_wait: bool = False) -> Batch:
-    """What a loader gives, or a user passes to `step`, as a minibatch on the device.
-
-    Args:
-        value: A tensor or array, a tuple or list, or a mapping of such.
-        device: Where to put them.
-        source: What to call `value` in messages.
-        may_wait: Whether values that lie on a device already are read too, to see that they are finite.
-
-    Raises:
-        TypeError: `value` holds something that is no array.
-        ValueError: The arrays are empty or differ in length, or a value is NaN or infinite.
-    """
-    place = partial(_placed, device=device, may_wait=may_wait)
-    if isinstance(value, Mapping):
-        batch: Batch = {name: place(array, f"{source}[{name!r}]") for name, array in value.items()}
-    elif isinstance(value, tuple | list):
-        batch = tuple(place(array, f"{source}[{index}]") for index, array in enumerate(value))
-    else:
-        batch = (place(value, source),)
-    _check_lengths(batch, source)
-    return batch
-
-
-def number_of_rows(batch: Batch) -> int:
-    """The number of rows of a minibatch."""
-    return len(next(iter(_tensors(batch))))
-
-
-def resized(rows: Tensor, num_rows: int) -> Tensor:
-    """Another number of rows: cut, or repeated from the start."""
-    return rows[torch.arange(num_rows, device=rows.device) % len(rows)]
-
-
-def resized_batch(batch: Batch, num_rows: int) -> Batch:
-    """Another number of rows of each element of a minibatch."""
-    if isinstance(batch, dict):
-        return {name: resized(rows, num_rows) for name, rows in batch.items()}
-    return tuple(resized(rows, num_rows) for rows in batch)
-
-
-def _placed(array: Any, name: str, device: torch.device, may_wait: bool) -> Tensor:
-    """A tensor on the device, which shares the array's memory where it can."""
-    tensor = array.detach() if isinstance(array, Tensor) else _from_numpy(array, name)
-    if tensor.dim() == 0:
-        raise ValueError(f"{name} has no rows: it is a single number. Pass arrays with shape (num_rows, ...).")
-    if tensor.is_floating_point() and (tensor.device.type == "cpu" or may_wait):
-        _check_finite(tensor, name)
-    return tensor.to(device, non_blocking=True)
-
-
-def _check_finite(tensor: Tensor, name: str) -> None:
-    finite = torch.isfinite(tensor)
-    if not finite.all():
-        row = int((~finite).nonzero()[0, 0])
-        raise ValueError(f"{name} holds NaN or infinity, first in row {row}. Remove such rows or fill them in.")
-
-
-def _from_numpy(array: Any, name: str) -> Tensor:
-    if not _is_array(array):
-        raise TypeError(f"{name} must be a tensor or an array, but is {array!r} ({type(array).__name__}).")
-    array = np.asarray(array)
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}. Convert it to numbers first.")
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array)
-    with warnings.catch_warnings():  # of memory that torch can not mark as read-only: nothing here writes to it
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return torch.from_numpy(array)
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, Tensor) or hasattr(value, "__array__")
-
-
-def _tensors(batch: Batch) -> Iterable[Tensor]:
-    return batch.values() if isinstance(batch, dict) else batch
-
-
-def _check_lengths(batch: Batch, source: str) -> None:
-    lengths = [len(tensor) for tensor in _tensors(batch)]
-    if not any(lengths):
-        raise ValueError(f"{source} is empty: expected at least one row. Pass arrays with shape (num_rows, ...).")
-    if len(set(lengths)) > 1:
-        raise ValueError(
-            f"the arrays of {source} differ in length: {', '.join(map(str, lengths))} rows. "
-            "Pass arrays that have one entry a row."
-        )
-
-
 def _gathered(arrays: Batch, batch_size: int, copies: bool) -> Iterator[Batch]:
     """Minibatches of rows gathered on the device, each row once an epoch; all rows at once are gathered for a copy."""
     num_rows = number_of_rows(arrays)
     if batch_size >= num_rows and not copies:
         yield from repeat(arrays)
-    for index in _indices(num_rows, min(batch_size, num_rows), next(iter(_tensors(arrays))).device):
+    for index in _indices(num_rows, min(batch_size, num_rows), next(iter(tensors_of(arrays))).device):
         if isinstance(arrays, dict):
             yield {name: _gather(array, index) for name, array in arrays.items()}
         else:

@@ -1,0 +1,23 @@
+"""What happens beside training: progress, and whatever a user wants done every so many steps."""
+
+from pyro_gan.callbacks.base import Callback
+from pyro_gan.callbacks.evaluation import Evaluate, KeepBest, SaveSamples, StopWhen
+from pyro_gan.callbacks.progress import ProgressBar, ProgressLines, describe, progress_callbacks
+from pyro_gan.callbacks.records import TensorBoard, WriteCSV
+from pyro_gan.callbacks.schedules import FallingRates, FinalMean
+
+__all__ = [
+    "Callback",
+    "Evaluate",
+    "FallingRates",
+    "FinalMean",
+    "KeepBest",
+    "ProgressBar",
+    "ProgressLines",
+    "SaveSamples",
+    "StopWhen",
+    "TensorBoard",
+    "WriteCSV",
+    "describe",
+    "progress_callbacks",
+]

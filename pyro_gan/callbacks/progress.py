@@ -1,0 +1,80 @@
+"""Telling how far a run is: a bar where somebody watches, plain lines where nobody does."""
+
+import math
+import sys
+import warnings
+from typing import Any
+
+from tqdm import TqdmWarning
+
+from pyro_gan.callbacks.base import Callback, Inference
+from pyro_gan.checks import positive_integer
+
+with warnings.catch_warnings():  # that a notebook has no widgets: lines serve there as well
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
+
+
+class ProgressBar(Callback):
+    """A tqdm bar, in a terminal or a notebook, with both losses and the discriminator's mean probabilities."""
+
+    def on_start(self, inference: Inference, num_steps: int) -> None:
+        self.first = inference.num_steps_taken
+        self.bar = tqdm(total=num_steps, unit="step", dynamic_ncols=True)
+
+    def on_read(self, inference: Inference) -> None:
+        self.bar.set_postfix_str(describe(inference.history), refresh=False)
+        self.bar.update(inference.num_steps_taken - self.first - self.bar.n)
+
+    def on_end(self, inference: Inference) -> None:
+        self.bar.close()
+
+
+class ProgressLines(Callback):
+    """A plain line every so many steps, for logs.
+
+    Args:
+        every: The number of steps between lines; by default a tenth of the run.
+    """
+
+    def __init__(self, every: int | None = None) -> None:
+        self.every = None if every is None else positive_integer("print_every", every)
+
+    def on_start(self, inference: Inference, num_steps: int) -> None:
+        self.num_steps = num_steps
+        self.first = inference.num_steps_taken
+        self.next = min(self.every or max(1, num_steps // 10), num_steps)
+
+    def on_read(self, inference: Inference) -> None:
+        done = inference.num_steps_taken - self.first
+        spacing = self.every or max(1, self.num_steps // 10)
+        while self.next <= done:
+            position = self.next - done - 1
+            print(f"step {self.next}/{self.num_steps}: {describe(inference.history, position)}", file=sys.stderr)
+            is_last = self.next == self.num_steps
+            self.next = self.num_steps + 1 if is_last else min(self.next + spacing, self.num_steps)
+
+
+def describe(history: dict[str, list[Any]], position: int = -1) -> str:
+    """One entry of a history in words: both losses, and D's mean probability on real and on fake rows where it has one.
+
+    Example:
+        >>> describe({"step": [1], "generator_loss": [0.7], "discriminator_loss": [1.4],
+        ...           "real_probability": [0.5], "fake_probability": [0.5]})
+        'generator 0.700, discriminator 1.400, D(real) 0.50, D(fake) 0.50'
+    """
+    losses = (
+        f"generator {history['generator_loss'][position]:.3f}, "
+        f"discriminator {history['discriminator_loss'][position]:.3f}"
+    )
+    real, fake = history["real_probability"][position], history["fake_probability"][position]
+    return losses if math.isnan(real) else f"{losses}, D(real) {real:.2f}, D(fake) {fake:.2f}"
+
+
+def progress_callbacks(progress: bool, print_every: int | None) -> list[Callback]:
+    """A bar where somebody watches (a terminal, a notebook), lines where nobody does, nothing if not wanted."""
+    lines = ProgressLines(print_every)
+    if not progress:
+        return []
+    in_notebook = any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
+    return [ProgressBar()] if in_notebook or sys.stderr.isatty() else [lines]

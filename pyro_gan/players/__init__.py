@@ -1,0 +1,1 @@
+"""The users' callables: the model, the guide and the discriminator, and how they are run."""

@@ -1,0 +1,106 @@
+"""A minibatch: what a loader gives, or a user passes to `step`, as tensors with rows on the device."""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, ...] | dict[str, Tensor]
+"""A minibatch: tensors in order or by name, each with shape `(num_rows, *event_shape)`."""
+
+
+def as_batch(value: Any, device: torch.device, source: str = "the minibatch", may_wait: bool = False) -> Batch:
+    """What a loader gives, or a user passes to `step`, as a minibatch on the device.
+
+    Args:
+        value: A tensor or array, a tuple or list, or a mapping of such.
+        device: Where to put them.
+        source: What to call `value` in messages.
+        may_wait: Whether values that lie on a device already are read too, to see that they are finite.
+
+    Raises:
+        TypeError: `value` holds something that is no array.
+        ValueError: The arrays are empty or differ in length, or a value is NaN or infinite.
+    """
+    place = partial(_placed, device=device, may_wait=may_wait)
+    if isinstance(value, Mapping):
+        batch: Batch = {name: place(array, f"{source}[{name!r}]") for name, array in value.items()}
+    elif isinstance(value, tuple | list):
+        batch = tuple(place(array, f"{source}[{index}]") for index, array in enumerate(value))
+    else:
+        batch = (place(value, source),)
+    _check_lengths(batch, source)
+    return batch
+
+
+def number_of_rows(batch: Batch) -> int:
+    """The number of rows of a minibatch."""
+    return len(next(iter(tensors_of(batch))))
+
+
+def resized(rows: Tensor, num_rows: int) -> Tensor:
+    """Another number of rows: cut, or repeated from the start."""
+    return rows[torch.arange(num_rows, device=rows.device) % len(rows)]
+
+
+def resized_batch(batch: Batch, num_rows: int) -> Batch:
+    """Another number of rows of each element of a minibatch."""
+    if isinstance(batch, dict):
+        return {name: resized(rows, num_rows) for name, rows in batch.items()}
+    return tuple(resized(rows, num_rows) for rows in batch)
+
+
+def _placed(array: Any, name: str, device: torch.device, may_wait: bool) -> Tensor:
+    """A tensor on the device, which shares the array's memory where it can."""
+    tensor = array.detach() if isinstance(array, Tensor) else _from_numpy(array, name)
+    if tensor.dim() == 0:
+        raise ValueError(f"{name} has no rows: it is a single number. Pass arrays with shape (num_rows, ...).")
+    if tensor.is_floating_point() and (tensor.device.type == "cpu" or may_wait):
+        _check_finite(tensor, name)
+    return tensor.to(device, non_blocking=True)
+
+
+def _check_finite(tensor: Tensor, name: str) -> None:
+    finite = torch.isfinite(tensor)
+    if not finite.all():
+        row = int((~finite).nonzero()[0, 0])
+        raise ValueError(f"{name} holds NaN or infinity, first in row {row}. Remove such rows or fill them in.")
+
+
+def _from_numpy(array: Any, name: str) -> Tensor:
+    if not is_array(array):
+        raise TypeError(f"{name} must be a tensor or an array, but is {array!r} ({type(array).__name__}).")
+    array = np.asarray(array)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}. Convert it to numbers first.")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    with warnings.catch_warnings():  # of memory that torch can not mark as read-only: nothing here writes to it
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is a tensor, or an array by NumPy's protocol."""
+    return isinstance(value, Tensor) or hasattr(value, "__array__")
+
+
+def tensors_of(batch: Batch) -> Iterable[Tensor]:
+    """The elements of a minibatch, in order."""
+    return batch.values() if isinstance(batch, dict) else batch
+
+
+def _check_lengths(batch: Batch, source: str) -> None:
+    lengths = [len(tensor) for tensor in tensors_of(batch)]
+    if not any(lengths):
+        raise ValueError(f"{source} is empty: expected at least one row. Pass arrays with shape (num_rows, ...).")
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"the arrays of {source} differ in length: {', '.join(map(str, lengths))} rows. "
+            "Pass arrays that have one entry a row."
+        )

@@ -1,0 +1,137 @@
+"""The effect handler under which a user's model runs, and what it sees of each site."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pyro
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import constraints
+
+
+class Site(NamedTuple):
+    """What a look at a random variable of a model tells."""
+
+    support: constraints.Constraint
+    is_observed: bool
+    is_reparameterized: bool
+    is_candidate: bool
+    """Whether it can be compared with data without being named."""
+    has_rows: bool
+    """Whether it lies in a plate."""
+    distribution: str
+
+    def __str__(self) -> str:
+        kind = "observed" if self.is_observed else "latent"
+        return f"{kind} {self.distribution}{'' if self.is_reparameterized else ', not reparameterized'}"
+
+
+class Draw(Messenger):
+    """An effect handler that keeps what one forward run of an implicit model draws.
+
+    Observed sites that are compared are drawn afresh; their observations are kept as the real sample.
+
+    Args:
+        sites: The sites to keep; `None` looks: it keeps every candidate, and describes all random variables.
+        meet: Called with each parameter's name and unconstrained leaf; it may return a new constrained value.
+        scored: Sites whose log-densities are kept, with the shape of their plates; observed ones are not drawn afresh.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[str] | None,
+        meet: Callable[[str, Tensor], Tensor | None],
+        scored: Sequence[str] = (),
+        looks: bool = False,
+    ) -> None:
+        super().__init__()
+        self.sites = sites
+        self.meet = meet
+        self.scored = scored
+        self.looks = looks
+        self.values: dict[str, Tensor] = {}
+        self.observed: dict[str, Tensor] = {}
+        self.parameters: dict[str, Tensor] = {}
+        self.log_densities: dict[str, Tensor] = {}
+        self.scales: dict[str, float | Tensor] = {}
+        self.log_factor: Tensor | None = None
+        self.found: dict[str, Site] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not self._is_compared(msg) or not msg["is_observed"] or msg["infer"].get("_deterministic"):
+            return
+        self.observed[msg["name"]] = msg["value"]
+        if msg["name"] in self.scored:
+            return
+        msg["value"] = None
+        msg["is_observed"] = False
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if isinstance(msg["fn"], pyro.distributions.Unit):
+            self._add_factor(msg)
+        elif self._is_compared(msg) or msg["name"] in self.observed:
+            self.values[msg["name"]] = msg["value"]
+            self.scales[msg["name"]] = msg["scale"]
+        if msg["name"] in self.scored:
+            self.log_densities[msg["name"]] = msg["fn"].log_prob(msg["value"])
+            self.scales[msg["name"]] = msg["scale"]
+        if self.looks and is_random_variable(msg):
+            self.found[msg["name"]] = _look_at(msg, msg["name"] in self.observed)
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        reference = getattr(msg["value"], "unconstrained", None)
+        if reference is None:  # a handler such as poutine.lift has made a random variable of it
+            return
+        leaf = reference()
+        value = self.meet(msg["name"], leaf)
+        if value is not None:
+            msg["value"] = value
+        if leaf.requires_grad:
+            self.parameters[msg["name"]] = leaf
+
+    def _is_compared(self, msg: Any) -> bool:
+        if self.sites is not None:
+            return msg["name"] in self.sites and is_random_variable(msg)
+        return is_random_variable(msg) and _is_candidate(msg)
+
+    def _add_factor(self, msg: Any) -> None:
+        """Add a `pyro.factor`: the mean over its rows, as that of losses, without the scale of plates' subsampling."""
+        of_plates = math.prod((frame.full_size or frame.size) / frame.size for frame in _plates(msg))
+        factor = scale_and_mask(msg["fn"].log_factor, msg["scale"] / of_plates, msg["mask"]).mean()
+        self.log_factor = factor if self.log_factor is None else self.log_factor + factor
+
+
+def is_random_variable(msg: Any) -> bool:
+    """Whether a sample message is more than a plate's subsampling or a factor."""
+    return type(msg["fn"]).__name__ != "_Subsample" and not msg["infer"].get("is_auxiliary")
+
+
+def _is_candidate(msg: Any) -> bool:
+    """Whether a site can be compared without being named: deterministic, Delta, or observed and reparameterized."""
+    if msg["infer"].get("_deterministic") or _innermost(msg["fn"]) == "Delta":
+        return True
+    return bool(msg["is_observed"] and getattr(msg["fn"], "has_rsample", False))
+
+
+def _innermost(fn: Any) -> str:
+    """The name of a distribution's class, without the masks, expansions and independence wrapped around it."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return type(fn).__name__
+
+
+def _plates(msg: Any) -> list[Any]:
+    return [frame for frame in msg["cond_indep_stack"] if frame.vectorized]
+
+
+def _look_at(msg: Any, was_observed: bool) -> Site:
+    return Site(
+        support=getattr(msg["fn"], "support", constraints.real),
+        is_observed=was_observed or bool(msg["is_observed"] and not msg["infer"].get("_deterministic")),
+        is_reparameterized=bool(getattr(msg["fn"], "has_rsample", False)),
+        is_candidate=was_observed or _is_candidate(msg),
+        has_rows=bool(_plates(msg)),
+        distribution=_innermost(msg["fn"]),
+    )

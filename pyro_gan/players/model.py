@@ -1,0 +1,144 @@
+"""Implicit models: Pyro models that are only ever sampled.
+
+An :class:`ImplicitModel` runs the user's model forward under one light effect handler
+(:class:`~pyro_gan.players.handler.Draw`), which keeps the values of the compared sites and the parameters that were
+used.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_gan.players.calls import Arguments, Calls
+from pyro_gan.players.handler import Draw, Site
+from pyro_gan.players.player import Player
+
+
+class ImplicitModel(Player):
+    """A Pyro model, its compared sites, and how to draw them.
+
+    Args:
+        model: A Pyro model. A parameter named `batch_size` is given the number of rows wanted; parameters with a
+            default other than `None` keep it; the others are filled from the minibatch.
+        site: The compared site, or several; `None` finds the only candidate at the first draw.
+        device: The device on which the model draws.
+        move: Whether the modules and parameters that it uses are moved there.
+        role: What to call it in messages, such as "guide".
+
+    Raises:
+        TypeError: The model is not callable, or `site` is not a name or several.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        site: str | Sequence[str] | None,
+        device: torch.device,
+        move: bool,
+        role: str = "model",
+    ) -> None:
+        if not callable(model):
+            raise TypeError(f"{role} must be a Pyro model, a callable, but is {model!r} ({type(model).__name__}).")
+        sites = (site,) if isinstance(site, str) else site
+        if sites is not None and (
+            not isinstance(sites, list | tuple) or not sites or not all(isinstance(name, str) for name in sites)
+        ):
+            raise TypeError(f"site must be a site's name or a list of names, but is {site!r}.")
+        super().__init__(model, device, move)
+        self.role = role
+        self.sites = None if sites is None else tuple(sites)
+        self.calls = Calls(model, role, self.sites or ())
+        self.found: dict[str, Site] = {}
+
+    def draw(self, arguments: Arguments, scored: Sequence[str] = ()) -> Draw:
+        """Run the model once.
+
+        Args:
+            arguments: How it is called.
+            scored: Sites whose log-densities are kept; observed ones are not drawn afresh.
+
+        Returns:
+            The run's handler: `values` by compared site, each with shape `(num_rows, *event_shape)`, the observations
+            that they replaced, and the parameters used.
+
+        Raises:
+            ValueError: At the first draw, when no single site to compare is found.
+        """
+        if not self.is_known:
+            self.look_at(arguments)
+        self._fill_others()
+        if self.sites is None:
+            self.sites = _only_candidate(self.found)
+        # Off the CPU, checking the arguments of distributions waits for the device; the first run has checked them.
+        unchecked = nullcontext() if self.device.type == "cpu" else pyro.distributions.validation_enabled(False)
+        with self.creating, unchecked:
+            draw = self._run(Draw(self.sites, self._meet, scored), arguments)
+        if len(draw.values) != len(self.sites or ()):
+            missing = sorted(set(self.sites or ()) - set(draw.values))
+            raise ValueError(f"site {missing[0]!r} is missing from this run of the {self.role}. Draw it in every run.")
+        return draw
+
+    def look_at(self, arguments: Arguments) -> None:
+        """Run the model once to see its random variables, described in `found`; it leaves no other effect.
+
+        Raises:
+            ValueError: A site that was asked for is not there.
+        """
+        with self.look(), torch.no_grad():
+            draw = Draw(self.sites, self._meet, looks=True)
+            try:
+                self._run(draw, arguments)
+            except RuntimeError as error:
+                if "dtype" in str(error):
+                    error.add_note(
+                        f"The {self.role} was given data of another floating-point type than its parameters have. "
+                        "Convert them with transform=, for example transform=lambda x, c: (x.float(), c.float())."
+                    )
+                raise
+            for name in self.sites or ():
+                if name not in draw.found:
+                    there = ", ".join(map(repr, draw.found)) or "none"
+                    raise ValueError(
+                        f"site={name!r} is not a site of the {self.role}; it has {there}. Name one of them."
+                    )
+        self.found = draw.found
+
+    def _run(self, draw: Draw, arguments: Arguments) -> Draw:
+        with draw:
+            self.function(*arguments.args, **arguments.kwargs)
+        return draw
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of every player, and the compared sites."""
+        return {**super().state_dict(), "sites": list(self.sites or ())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.sites = self.sites or tuple(state["sites"]) or None
+
+    def _meet(self, name: str, leaf: Tensor) -> Tensor | None:
+        """Take note of a parameter; at its first sight it may move or take a loaded value, which is then returned."""
+        if self.parameters.get(name) is leaf or not self.fill(name, leaf):
+            return None
+        return pyro.get_param_store()[name]
+
+
+def _only_candidate(found: dict[str, Site]) -> tuple[str, ...]:
+    """The site to compare after a look, or an error that lists what the model has."""
+    candidates = [name for name, site in found.items() if site.is_candidate]
+    if len(candidates) == 1:
+        return tuple(candidates)
+    if not candidates:
+        others = ", ".join(f"{name!r} ({site})" for name, site in found.items()) or "no other sites"
+        raise ValueError(
+            "the model has no site to compare with the data: expected one pyro.deterministic, Delta or observed "
+            f"reparameterized site, found {others}. Add pyro.deterministic('x', ...) or name one with site='x'."
+        )
+    raise ValueError(
+        f"the model has several sites to compare with the data: {', '.join(map(repr, candidates))}. "
+        f"Choose with site={candidates[0]!r}."
+    )

@@ -1,0 +1,1 @@
+"""The engine: minibatches, the step, and the loop around it."""
