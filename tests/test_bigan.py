@@ -294,7 +294,7 @@ def test_simulations_pair_the_guides_draw_with_the_observation_that_it_saw():
             pyro.sample("z", dist.Normal(10 * x * pyro.param("one", torch.tensor(1.0)), 1e-3))
 
     BiGANInference(linear_simulator, guide, discriminator).step(SIMULATIONS)
-    (z_real, x_real), (z_fake, x_fake) = seen[-2:]
+    (z_real, z_fake), (x_real, x_fake) = (rows.split(64) for rows in seen[-1])  # judged in one call
     assert torch.equal(x_real, SIMULATIONS["x"]) and torch.equal(x_fake, SIMULATIONS["x"])
     assert torch.equal(z_fake, SIMULATIONS["z"]) and (z_real - 10 * x_real).abs().max() < 0.1
 
@@ -561,7 +561,7 @@ def test_labels_beside_the_data_are_left_out():
     inference = BiGANInference(linear_simulator, normal_guide(), discriminator, loss=NonSaturating(), penalty=())
     for _ in range(2):
         inference.step(100 + X, torch.arange(64))
-    assert sorted({round(rows.mean().item()) for rows in seen if rows.mean() > 50}) == [100]
+    assert {round(rows[rows > 50].mean().item()) for rows in seen if (rows > 50).any()} == {100}
     assert inference.sample_posterior(100.0, 4)["z"].shape == (4,)
     assert inference.sample_posterior((torch.zeros(3), torch.zeros(3)), 4)["z"].shape == (4, 3)
 

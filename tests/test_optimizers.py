@@ -33,10 +33,15 @@ def optimizer_of(choice: Any = None, clip_norm: float | None = None, **parameter
     return player
 
 
+def descend(player: PlayerOptimizer, loss: Tensor, parameters: list[Tensor]) -> None:
+    """One update along the gradient of a loss."""
+    player.update(parameters, torch.autograd.grad(loss, parameters, allow_unused=True) if parameters else [])
+
+
 def update(player: PlayerOptimizer, parameters: dict[str, Tensor], gradients: Gradients) -> None:
     """One update on a loss that is linear in the parameters, so that its gradient is the given one."""
     loss = torch.stack([(parameters[name] * gradient).sum() for name, gradient in gradients.items()]).sum()
-    player.update(loss, [parameters[name] for name in gradients])
+    descend(player, loss, [parameters[name] for name in gradients])
 
 
 def random_gradients(number: int) -> list[Gradients]:
@@ -182,9 +187,9 @@ def test_torch_optimizer_does_what_it_does_on_its_own(choice):
 def test_update_descends_the_loss_it_is_given():
     x = leaf(3.0, -1.0)
     player = optimizer_of(lambda parameters: torch.optim.SGD(parameters, lr=0.25), x=x)
-    player.update((x**2).sum(), [x])
+    descend(player, (x**2).sum(), [x])
     assert x.tolist() == [1.5, -0.5]  # x - 0.25 * 2 x
-    player.update((x**2).sum(), [x])
+    descend(player, (x**2).sum(), [x])
     assert x.tolist() == [0.75, -0.25]
 
 
@@ -192,14 +197,14 @@ def test_gradients_are_not_summed_over_updates():
     x = leaf(0.0)
     player = optimizer_of(lambda parameters: torch.optim.SGD(parameters, lr=1.0), x=x)
     for _ in range(3):
-        player.update(x.sum(), [x])
+        descend(player, x.sum(), [x])
     assert x.item() == -3.0
 
 
 def test_other_leaves_of_the_graph_get_no_gradient():
     own, opponent = leaf(1.0), leaf(2.0)
     player = optimizer_of(own=own)
-    player.update((own * opponent).sum(), [own])
+    descend(player, (own * opponent).sum(), [own])
     assert own.grad.item() == 2.0
     assert opponent.grad is None
     assert opponent.item() == 2.0
@@ -208,9 +213,9 @@ def test_other_leaves_of_the_graph_get_no_gradient():
 def test_known_parameters_that_are_not_given_do_not_move():
     x, y = leaf(1.0), leaf(1.0)
     player = optimizer_of(x=x, y=y)
-    player.update((x * y).sum(), [x, y])
+    descend(player, (x * y).sum(), [x, y])
     moved = y.item()
-    player.update((x * y).sum(), [x])
+    descend(player, (x * y).sum(), [x])
     assert y.grad is None
     assert y.item() == moved != 1.0
     assert x.grad.item() == moved
@@ -222,7 +227,7 @@ def test_gradient_left_by_others_has_no_part(value):
     x.grad = None if value is None else torch.tensor([value])
     for parameter in (x, expected):
         player = optimizer_of(lambda parameters: torch.optim.SGD(parameters, lr=0.1), x=parameter)
-        player.update((parameter**3).sum(), [parameter])
+        descend(player, (parameter**3).sum(), [parameter])
     assert torch.equal(x, expected)
 
 
@@ -241,7 +246,7 @@ def test_knows_the_parameters_it_has_met():
 def test_update_before_meeting_is_refused():
     x = leaf(1.0)
     with pytest.raises(RuntimeError, match="parameters must be met before the first update"):
-        PlayerOptimizer(None, "optim").update(x.sum(), [x])
+        descend(PlayerOptimizer(None, "optim"), x.sum(), [x])
 
 
 @pytest.mark.parametrize(
@@ -259,7 +264,7 @@ def test_schedule_moves_the_rate_as_its_closed_form(schedule, rate):
     player = optimizer_of(lambda parameters: schedule(torch.optim.SGD(parameters, lr=0.2)), x=x)
     for step in range(8):
         before = x.item()
-        player.update(x.sum(), [x])
+        descend(player, x.sum(), [x])
         assert before - x.item() == pytest.approx(rate(step), abs=1e-6)
         player.advance_schedule()
 
@@ -268,7 +273,7 @@ def test_rate_stays_where_there_is_no_schedule():
     x = leaf(0.0)
     player = optimizer_of(lambda parameters: torch.optim.SGD(parameters, lr=0.2), x=x)
     for _ in range(3):
-        player.update(x.sum(), [x])
+        descend(player, x.sum(), [x])
         player.advance_schedule()
     assert x.item() == pytest.approx(-0.6)
 
@@ -346,7 +351,7 @@ def test_pyro_schedule_halves_the_rate():
     player = optimizer_of(PYRO_SCHEDULES["ExponentialLR"](), x=x)
     for rate in (0.1, 0.05, 0.025):
         before = x.item()
-        player.update(x.sum(), [x])
+        descend(player, x.sum(), [x])
         assert before - x.item() == pytest.approx(rate)
         player.advance_schedule()
 
@@ -399,12 +404,12 @@ def test_parameters_that_get_no_gradient_stay_what_they_are(make):
 def test_parameters_met_later_are_trained_as_by_an_optimizer_of_their_own(choice):
     early, late, expected = leaf(1.0), leaf(2.0), leaf(2.0)
     player = optimizer_of(choice, early=early)
-    player.update(early.sum() ** 2, [early])
+    descend(player, early.sum() ** 2, [early])
     player.meet({"early": early, "late": late})
     alone = optimizer_of(choice, expected=expected)
     for _ in range(4):
-        player.update((early.sum() + 1) ** 2 + late.sum() ** 2, [early, late])
-        alone.update(expected.sum() ** 2, [expected])
+        descend(player, (early.sum() + 1) ** 2 + late.sum() ** 2, [early, late])
+        descend(alone, expected.sum() ** 2, [expected])
     torch.testing.assert_close(late, expected)
     assert late.item() < 2.0
 
@@ -413,12 +418,12 @@ def test_parameters_met_later_follow_the_schedule():
     x, late = leaf(0.0), leaf(0.0)
     player = optimizer_of(lambda parameters: ExponentialLR(torch.optim.SGD(parameters, lr=0.8), 0.5), x=x)
     for _ in range(2):
-        player.update(x.sum(), [x])
+        descend(player, x.sum(), [x])
         player.advance_schedule()
     player.meet({"late": late})
     for rate in (0.2, 0.1):  # 0.8 halved twice, then once more
         before = x.item(), late.item()
-        player.update(x.sum() + late.sum(), [x, late])
+        descend(player, x.sum() + late.sum(), [x, late])
         player.advance_schedule()
         assert before[0] - x.item() == pytest.approx(rate)
         assert before[1] - late.item() == pytest.approx(rate)
@@ -430,12 +435,12 @@ def test_parameters_met_later_have_their_own_pyro_rate_which_follows_the_schedul
         {"optimizer": torch.optim.SGD, "optim_args": lambda name: {"lr": 0.8 if name == "x" else 0.4}, "gamma": 0.5}
     )
     player = optimizer_of(choice, x=x)
-    player.update(x.sum(), [x])
+    descend(player, x.sum(), [x])
     player.meet({"x": x, "late": late})
     steps = []
     for _ in range(4):
         before = x.item(), late.item()
-        player.update(x.sum() + late.sum(), [x, late])
+        descend(player, x.sum() + late.sum(), [x, late])
         player.advance_schedule()
         steps.append((before[0] - x.item(), before[1] - late.item()))
     assert [step for step, _ in steps] == pytest.approx([0.8, 0.4, 0.2, 0.1])
@@ -516,7 +521,7 @@ def test_state_goes_by_name_whatever_the_order_in_which_parameters_are_met():
     a, b = leaf(1.0), leaf(1.0)
     saved = optimizer_of(b=b)
     saved.meet({"a": a})
-    saved.update(100 * a.sum() + b.sum(), [a, b])
+    descend(saved, 100 * a.sum() + b.sum(), [a, b])
     state = through_a_file(saved.state_dict())
     at_once = PlayerOptimizer(None, "optim")
     at_once.load_state_dict(state)
@@ -531,12 +536,12 @@ def test_state_goes_by_name_whatever_the_order_in_which_parameters_are_met():
 def test_a_state_is_a_copy():
     x = leaf(1.0)
     player = optimizer_of(x=x)
-    player.update(x.sum(), [x])
+    descend(player, x.sum(), [x])
     state = player.state_dict()
-    player.update(x.sum(), [x])
+    descend(player, x.sum(), [x])
     other = optimizer_of(x=leaf(1.0))
     other.load_state_dict(state)
-    other.update(other.parameters["x"].sum(), [other.parameters["x"]])
+    descend(other, other.parameters["x"].sum(), [other.parameters["x"]])
     # A hundredth of the squared gradient; a second update would have made it 0.0199.
     assert state["state"]["x"]["exp_avg_sq"].item() == pytest.approx(0.01)
 
@@ -545,7 +550,7 @@ def test_an_optimizer_with_a_state_from_its_constructor_takes_parameters_met_lat
     x, late = leaf(1.0), leaf(1.0)
     player = optimizer_of(pyro.optim.AdagradRMSProp({}), x=x)
     player.meet({"late": late})
-    player.update(x.sum() + late.sum(), [x, late])
+    descend(player, x.sum() + late.sum(), [x, late])
     assert x.item() == late.item() != 1
 
 
@@ -563,12 +568,12 @@ def test_an_optimizer_that_needs_a_closure_is_refused():
 def test_parameters_met_after_a_loaded_state_are_trained():
     x, late = leaf(1.0), leaf(1.0)
     player = optimizer_of(x=x)
-    player.update(x.sum(), [x])
+    descend(player, x.sum(), [x])
     resumed = PlayerOptimizer(None, "optim")
     resumed.load_state_dict(through_a_file(player.state_dict()))
     resumed.meet({"x": x})
     resumed.meet({"late": late})
-    resumed.update(x.sum() + late.sum(), [x, late])
+    descend(resumed, x.sum() + late.sum(), [x, late])
     assert late.item() == pytest.approx(0.998)
 
 

@@ -141,7 +141,7 @@ def test_each_update_of_a_player_sees_a_fresh_minibatch(k, g):
     seen[False].clear(), seen[True].clear()
     inference.run(torch.arange(24.0), num_steps=2, batch_size=4, progress=False)
     for update_of_generator, number in ((False, k), (True, g)):
-        real = [x for x in seen[update_of_generator] if (x >= 0).all()]
+        real = [x[x >= 0] for x in seen[update_of_generator] if (x >= 0).any()]  # fake rows are at -1 or near it
         assert len(real) == 2 * number
         rows = torch.cat(real).tolist()
         assert len(set(rows)) == len(rows)  # at most 2 * 3 minibatches of 4 rows: no row comes twice
@@ -402,9 +402,9 @@ def test_weights_are_clipped_after_each_update_of_the_discriminator():
     inference.evaluate_loss(ROWS)
     largest.clear()
     inference.step(ROWS)
-    # Each update of D judges two samples, the generator's one; only before the first are the weights larger.
-    assert len(largest) == 7 and min(largest[:2]) > 0.03
-    assert max(largest[2:]) == pytest.approx(0.03, abs=1e-8)
+    # Each update of D judges two samples in one call, the generator's one; only before the first are weights larger.
+    assert len(largest) == 4 and largest[0] > 0.03
+    assert max(largest[1:]) == pytest.approx(0.03, abs=1e-8)
 
 
 def test_clipping_is_kept_within_a_list_of_penalties():
@@ -428,7 +428,7 @@ def test_the_history_has_the_penalty_where_there_is_one():
     assert len(alone["penalty"]) == 3 and all(map(math.isnan, alone["penalty"]))
     assert both["penalty"] == [3.0, 3.0, 3.0]
     assert all(value > 0 for value in history(None)["penalty"])  # the default has some
-    plain = history(None, Relativistic())
+    plain = history(lambda _: torch.tensor(0.0), Relativistic())
     assert both["discriminator_loss"] == plain["discriminator_loss"]  # of which the penalty is no part
     assert both["generator_loss"] == plain["generator_loss"]
 

@@ -13,7 +13,7 @@ from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback, ProgressBar, ProgressLines, progress_callbacks
 from pyro_gan.losses import NonSaturating
 from pyro_gan.training.minibatches import minibatches
-from pyro_gan.training.record import StepRecord
+from pyro_gan.training.record import COLUMNS
 
 DATA = 4 + 0.1 * torch.randn(100, generator=torch.Generator().manual_seed(0))
 
@@ -57,7 +57,7 @@ def test_history_has_every_step_in_order_over_several_runs():
     trained.run(DATA, num_steps=5, progress=False)
     assert trained.history["step"] == list(range(1, 13))
     lengths = {name: len(values) for name, values in trained.history.items()}
-    assert set(lengths) == {"step", *StepRecord._fields}
+    assert set(lengths) == {"step", *COLUMNS}
     assert set(lengths.values()) == {12}
 
 

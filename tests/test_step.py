@@ -242,7 +242,7 @@ def test_each_discriminator_update_of_a_run_sees_a_fresh_minibatch():
     inference.step(torch.arange(2.0))
     seen.clear()
     inference.run(torch.arange(12.0), num_steps=2, batch_size=2, progress=False)
-    real = [x for x in seen if (x >= 0).all()]
+    real = [x[x >= 0] for x in seen if (x >= 0).any()]  # fake rows are at -1 or near it
     assert len(real) == 6  # twice k updates; the generator's update needs no real rows
     assert sorted(torch.cat(real).tolist()) == list(range(12))
 

@@ -1,7 +1,6 @@
 """What networks have in common that build themselves when they are first used."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -46,24 +45,6 @@ class SelfBuilding(nn.Module):
                 "Call it once on rows of the data, then load the state."
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-@contextmanager
-def kept_unbuilt(*functions: Any) -> Iterator[None]:
-    """A context after which, if it fails, modules that it built have no parts, as before.
-
-    Args:
-        functions: Callables, of which only self-building modules matter.
-    """
-    modules = [one for one in functions if isinstance(one, SelfBuilding) and not one.is_built]
-    before = [vars(module).copy() for module in modules]
-    try:
-        yield
-    except BaseException:
-        for module, attributes in zip(modules, before, strict=True):
-            module._modules.clear()
-            vars(module).update(attributes)
-        raise
 
 
 def check_event_shape(role: str, name: str, rows: Tensor, event_shape: tuple[int, ...]) -> None:

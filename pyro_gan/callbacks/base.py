@@ -1,6 +1,6 @@
 """The hooks into a run, and what they may read and ask of the inference that runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +18,7 @@ class Inference(Protocol):
     notes: dict[int, dict[str, float]]
     optim: PlayerOptimizer
     optim_d: PlayerOptimizer
-    penalties: Sequence[PenaltyFunction]
+    penalties: tuple[PenaltyFunction, ...]
     device: torch.device
 
     def players(self) -> Mapping[str, Player]:

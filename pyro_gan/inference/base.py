@@ -1,100 +1,39 @@
-"""What every adversarial inference shares: the step, the run, and what can be asked afterwards.
+"""What every adversarial inference offers: a step, a run, and what can be asked, saved and loaded afterwards."""
 
-An algorithm compares two samples of the same sites. The discriminator learns to tell them apart, which estimates the
-log of their density ratio; the generator's side descends along that estimate. A subclass says which two samples
-(:meth:`AdversarialInference.draw`); the loss says what each player minimizes.
-"""
-
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import reduce
 from itertools import islice, repeat
-from operator import add, or_
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-import pyro
 import torch
 from torch import Tensor
-from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto import AutoDiscriminator
-from pyro_gan.auto.building import kept_unbuilt
-from pyro_gan.callbacks import Callback, FallingRates, progress_callbacks
+from pyro_gan.callbacks import Callback, progress_callbacks
 from pyro_gan.checks import positive_integer
-from pyro_gan.export import to_inference_data
-from pyro_gan.losses import Loss, LossFunction, Wasserstein, as_loss
-from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction, as_penalties
+from pyro_gan.inference.algorithm import Algorithm
+from pyro_gan.inference.options import Options, StepLosses
+from pyro_gan.inference.questions import draw_rows, export, log_ratio
 from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.calls import Arguments
-from pyro_gan.players.devices import resolve_device
-from pyro_gan.players.discriminator import Discriminator, check_logits, leaves
-from pyro_gan.players.first_look import dropped_parameters, kept_buffers, kept_random_state
-from pyro_gan.players.model import ImplicitModel
-from pyro_gan.players.player import Player
-from pyro_gan.players.replicates import Replicates, draw_replicates
-from pyro_gan.players.selection import Selection
-from pyro_gan.recipes import default_loss, default_penalties
+from pyro_gan.players.first_look import kept_buffers
 from pyro_gan.training.averaging import MovingAverage
+from pyro_gan.training.look import look
 from pyro_gan.training.loop import train
 from pyro_gan.training.minibatches import minibatches
 from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
-from pyro_gan.training.record import StepRecord
-from pyro_gan.training.samples import Samples
+from pyro_gan.training.record import COLUMNS, StepRecord
+from pyro_gan.training.step import Step, total
 
 if TYPE_CHECKING:
     from arviz import InferenceData
     from xarray import DataTree
 
-NUM_ROWS_FOR_CONSTANT = 10_000
-
-LossChoice = Loss | tuple[LossFunction, LossFunction] | None
-"""What a user may pass as `loss`: one of :mod:`pyro_gan.losses`, or a pair of callables."""
-
-PenaltyChoice = PenaltyFunction | Sequence[PenaltyFunction] | None
-"""What a user may pass as `penalty`: one of :mod:`pyro_gan.penalties`, any callable on a judgement, or several."""
-
 PlayerName = Literal["generator", "discriminator"]
 
 
-class StepLosses(NamedTuple):
-    """The losses of a step, detached 0-dimensional tensors in nats; `None` for a player that was not updated."""
-
-    generator: Tensor | None
-    discriminator: Tensor | None
-
-
-class SharedOptions(TypedDict, total=False):
-    """What every inference class takes beside its own arguments; :class:`~pyro_gan.GANInference` describes them."""
-
-    site: str | Sequence[str] | None
-    generator_steps: int
-    only: str | Sequence[str] | None
-    exclude: str | Sequence[str]
-    ema_decay: float | None
-    clip_norm: float | None
-    clip_norm_d: float | None
-    device: str | torch.device | None
-
-
-class Options(SharedOptions, total=False):
-    """What those take beside that have no loss, penalty and number of steps of their own."""
-
-    loss: LossChoice
-    penalty: PenaltyChoice
-    discriminator_steps: int
-
-
-class AdversarialInference(ABC):
+class AdversarialInference(Algorithm):
     """The base of all inference classes; see :class:`~pyro_gan.GANInference` for the arguments."""
-
-    guide_moves_real = False
-    """Whether the real rows hold draws of a guide, which the generator's optimizer moves too."""
-
-    latent_sites: tuple[str, ...] = ()
-    """The compared sites that are no data; a guide draws them."""
 
     def __init__(
         self,
@@ -102,52 +41,15 @@ class AdversarialInference(ABC):
         discriminator: Callable[..., Tensor] | None = None,
         optim: OptimizerChoice = None,
         optim_d: OptimizerChoice = None,
-        *,
-        loss: LossChoice = None,
-        penalty: PenaltyChoice = None,
-        site: str | Sequence[str] | None = None,
-        discriminator_steps: int = 1,
-        generator_steps: int = 1,
-        only: str | Sequence[str] | None = None,
-        exclude: str | Sequence[str] = (),
-        ema_decay: float | None = None,
-        clip_norm: float | None = None,
-        clip_norm_d: float | None = None,
-        device: str | torch.device | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        discriminator = AutoDiscriminator() if discriminator is None else discriminator
-        self.loss = default_loss() if loss is None else as_loss(loss)
-        self.penalties = default_penalties() if loss is None and penalty is None else as_penalties(penalty)
-        _check_bounded(self.loss, penalty)
-        self.device = resolve_device(device, discriminator)
-        self.model = ImplicitModel(model, site, self.device, move=device is not None)
-        self.discriminator = Discriminator(discriminator, self.device, move=device is not None)
-        self.optim = PlayerOptimizer(optim, "optim", clip_norm)
-        self.optim_d = PlayerOptimizer(optim_d, "optim_d", clip_norm_d)
-        self.discriminator_steps = positive_integer("discriminator_steps", discriminator_steps)
-        self.generator_steps = positive_integer("generator_steps", generator_steps)
-        self.selection = Selection(only, exclude)
-        self.average = None if ema_decay is None else MovingAverage(ema_decay)
+        super().__init__(model, discriminator, optim, optim_d, **options)
         self.num_steps_taken = 0
-        self.history: dict[str, list[Any]] = {"step": [], **{name: [] for name in StepRecord._fields}}
+        self.history: dict[str, list[Any]] = {name: [] for name in ("step", *COLUMNS)}
         self.notes: dict[int, dict[str, float]] = {}
-        self._last_arguments: Arguments | None = None
+        self._step = Step(self)
+        self._last_batch: Batch | None = None
         self._is_ready = False
-
-    @abstractmethod
-    def draw(self, batch: Batch) -> Samples:
-        """Draw the two samples to compare.
-
-        Args:
-            batch: A minibatch of data.
-
-        Returns:
-            The samples by site, each with shape `(num_rows, *event_shape)`, and the parameters that were used.
-        """
-
-    def draw_for_generator(self, batch: Batch) -> Samples:
-        """Draw what the generator's side descends on; by default the two samples of :meth:`draw`, drawn afresh."""
-        return self.draw(batch)
 
     def run(
         self,
@@ -190,10 +92,6 @@ class AdversarialInference(ABC):
         train(self, batches, num_steps, [*self.schedule(), *callbacks])
         return self
 
-    def schedule(self) -> list[Callback]:
-        """What a run does along its course where the user left the choice of optimizers and penalties to it."""
-        return [FallingRates()]
-
     def step(self, *batch: Any, player: PlayerName | None = None) -> StepLosses:
         """Take one step on a minibatch: `discriminator_steps` updates of the discriminator, then the generator's.
 
@@ -224,15 +122,10 @@ class AdversarialInference(ABC):
                 "something that can be read again, such as a list or a DataLoader, or an endless generator."
             )
         self._get_ready(minibatches[0])
-        record = StepRecord()
-        if player != "generator":
-            for batch in minibatches[:k]:
-                record = self._update_discriminator(batch)
-            self.optim_d.advance_schedule()
-        if player != "discriminator":
-            for batch in minibatches[-g:]:
-                record = record._replace(generator_loss=self._update_generator(batch))
-            self.optim.advance_schedule()
+        self._last_batch = minibatches[-1]
+        record = self._step.take(
+            minibatches[:k] if player != "generator" else (), minibatches[-g:] if player != "discriminator" else ()
+        )
         self.num_steps_taken += 1
         return record
 
@@ -245,7 +138,7 @@ class AdversarialInference(ABC):
         Raises:
             ValueError: A name belongs to the history's own.
         """
-        taken = {"step", *StepRecord._fields} & set(values)
+        taken = {"step", *COLUMNS} & set(values)
         if taken:
             raise ValueError(f"{min(taken)!r} is in the history already. Note the number under another name.")
         self.notes.setdefault(self.num_steps_taken, {}).update({name: float(value) for name, value in values.items()})
@@ -265,7 +158,7 @@ class AdversarialInference(ABC):
         with torch.no_grad(), kept_buffers():
             samples = self.draw(values)
             real_logits, fake_logits = self.discriminator(samples.real), self.discriminator(samples.fake)
-            discriminator_loss = _total(self.loss.discriminator(real_logits, fake_logits))
+            discriminator_loss = total(self.loss.discriminator(real_logits, fake_logits))
             return StepLosses(self.generator_loss(self.draw_for_generator(values)), discriminator_loss)
 
     def sample(self, num_samples: int, *args: Any, averaged: bool = False) -> Tensor | dict[str, Tensor]:
@@ -288,23 +181,13 @@ class AdversarialInference(ABC):
             ValueError: `num_samples` is not positive, the model draws no rows, or no averages are kept.
         """
         num_samples = positive_integer("num_samples", num_samples)
-        arguments = self.model.calls.sample_arguments(args, self._last_arguments, num_samples)
+        arguments = self.model.calls.sample_arguments(args, self.last_arguments(), num_samples)
         if averaged:
             if not self.model.is_known:  # its parameters have not been met
                 self.model.look_at(arguments)
             with self.averaged():
                 return self.sample(num_samples, *args)
-        parts: list[dict[str, Tensor]] = []
-        missing = num_samples
-        with torch.no_grad(), kept_buffers():
-            while missing > 0:
-                values = self.as_rows(self.model.draw(arguments).values)
-                num_rows = min(len(value) if value.dim() else 0 for value in values.values())
-                if not num_rows:
-                    raise ValueError("the model draws no rows. Draw them in a plate with at least one row.")
-                parts.append({name: value[:missing] for name, value in values.items()})
-                missing -= num_rows
-        drawn = {name: torch.cat([part[name] for part in parts]).detach() for name in parts[0]}
+        drawn = draw_rows(self, arguments, num_samples)
         return drawn if len(drawn) > 1 else next(iter(drawn.values()))
 
     @contextmanager
@@ -346,15 +229,7 @@ class AdversarialInference(ABC):
         References:
             Goodfellow et al. (2014), proposition 1: the best discriminator's logit is this ratio.
         """
-        if not self.loss.implies_log_ratio:
-            self.loss.log_ratio(torch.zeros(()))  # it raises the error that says why
-        values = as_batch(x, self.device)
-        rows = values if isinstance(values, dict) else {"x": values[0]}
-        precision = next((leaf.dtype for leaf in self.discriminator.parameters.values()), torch.get_default_dtype())
-        rows = {site: value.to(precision) if value.is_floating_point() else value for site, value in rows.items()}
-        with torch.no_grad(), kept_buffers():
-            ratio = self.loss.log_ratio(self.discriminator(rows))
-            return ratio - self._log_mean_ratio() if self.loss.leaves_constant_open else ratio
+        return log_ratio(self, x)
 
     def to_inference_data(self, *batch: Any, num_draws: int = 100) -> "InferenceData | DataTree":
         """Export to ArviZ: data, draws of the model as it stands, and the training history.
@@ -376,38 +251,7 @@ class AdversarialInference(ABC):
         num_draws = positive_integer("num_draws", num_draws)
         values = self._batch(batch)
         self._get_ready(values)
-        arguments = self.model.calls.arguments(values)
-        with torch.no_grad(), kept_buffers():
-            replicates = draw_replicates(self.model, arguments, num_draws)
-            groups = self.draws_to_export(values, arguments, replicates, num_draws)
-        observed = self.model.calls.real(replicates.last, arguments, values, self.latent_sites)
-        constant = {
-            name: value
-            for name, value in self.model.calls.named_arguments(arguments).items()
-            if isinstance(value, Tensor) and not any(value is rows for rows in replicates.last.observed.values())
-        }
-        plates = next(iter(replicates.dims[site] for site in observed))
-        return to_inference_data(
-            **groups,
-            observed_data=observed,
-            constant_data=constant or None,
-            history=self.history,
-            dims={**replicates.dims, **dict.fromkeys(constant, plates[:1])},
-            seed=torch.initial_seed(),
-            settings={
-                "algorithm": type(self).__name__,
-                "loss": type(self.loss).__name__,
-                "discriminator_steps": self.discriminator_steps,
-                "num_steps_taken": self.num_steps_taken,
-                "device": str(self.device),
-            },
-        )
-
-    def draws_to_export(
-        self, batch: Batch, arguments: Arguments, replicates: Replicates, num_draws: int
-    ) -> dict[str, dict[str, Tensor] | None]:
-        """The groups of draws for ArviZ by name, of which `replicates` are the model's own."""
-        return {"prior": replicates.latent or None, "posterior_predictive": replicates.compared}
+        return export(self, values, num_draws)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of both players, their optimizers, the step count and the history.
@@ -466,195 +310,24 @@ class AdversarialInference(ABC):
         self.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         return self
 
-    def players(self) -> dict[str, Player]:
-        """The players by name; those beside the discriminator are moved by the generator's optimizer."""
-        return {"model": self.model, "discriminator": self.discriminator}
-
-    def generator_parameters(self) -> dict[str, Tensor]:
-        """The parameters by name that the generator's optimizer moves, of those that have been met."""
-        return {name: leaf for name, leaf in self._met_parameters().items() if name in self.selection}
-
-    def _met_parameters(self) -> dict[str, Tensor]:
-        """The parameters of the generator's side that have been met and could be moved."""
-        met = (player.parameters for player in self.players().values() if player is not self.discriminator)
-        return {name: leaf for name, leaf in reduce(or_, met).items() if leaf.requires_grad}
-
-    def generator_loss(self, samples: Samples) -> Tensor:
-        """What the generator's side minimizes on two samples, a 0-dimensional tensor."""
-        reads_real = self.loss.generator_reads_real or self.guide_moves_real
-        with torch.set_grad_enabled(self.guide_moves_real and torch.is_grad_enabled()):
-            real_logits = self.discriminator(samples.real) if reads_real else None
-        terms = self.loss.generator(real_logits, self.discriminator(samples.fake))
-        if self.guide_moves_real and real_logits is not None:
-            terms = (*terms, *self.loss.guide(real_logits))
-        return _total(terms) if samples.log_factor is None else _total(terms) - samples.log_factor
-
-    def _update_discriminator(self, batch: Batch) -> StepRecord:
-        """Update the discriminator once; return its loss, and its mean probability on real and on fake rows."""
-        with torch.no_grad():
-            samples = self.draw(batch)
-        samples.check_alike()
-        judgement = self._judge(samples)
-        loss = _total(self.loss.discriminator(judgement.real_logits, judgement.fake_logits))
-        parameters = _parameters(loss, judgement)
-        if not self.optim_d.knows(parameters):
-            self.discriminator.meet(parameters)
-            self._meet()
-        penalty = reduce(add, (given(judgement).mean() for given in self.penalties)) if self.penalties else None
-        self.optim_d.update(loss if penalty is None else loss + penalty, parameters)
-        for given in self.penalties:
-            if isinstance(given, Penalty):
-                given.after_update(parameters)
-        real, fake = self._probabilities(judgement)
-        return StepRecord(None, loss.detach(), None if penalty is None else penalty.detach(), real, fake)
-
-    def _judge(self, samples: Samples) -> Judgement:
-        """Have both samples judged; no graph of the model goes further, even of one under `torch.enable_grad()`."""
-        differentiates = any(getattr(given, "reads_gradients", True) for given in self.penalties)
-        real, fake = (
-            {
-                site: rows.detach().requires_grad_(differentiates and rows.is_floating_point())
-                for site, rows in sample.items()
-            }
-            for sample in (samples.real, samples.fake)
-        )
-        return Judgement(self.discriminator, real, fake, self.discriminator(real), self.discriminator(fake))
-
-    def _probabilities(self, judgement: Judgement) -> tuple[Tensor | None, Tensor | None]:
-        """The mean probability of being real of the real and of the fake rows, where the loss implies one."""
-        if not self.loss.implies_log_ratio:
-            return None, None
-        with torch.no_grad():
-            real, fake = (self.loss.log_ratio(logits) for logits in (judgement.real_logits, judgement.fake_logits))
-            constant = _log_mean_exp(fake) if self.loss.leaves_constant_open else 0.0
-            return (real - constant).sigmoid().mean(), (fake - constant).sigmoid().mean()
-
-    def _update_generator(self, batch: Batch) -> Tensor:
-        """Update the generator's side once; return its loss."""
-        samples = self.draw_for_generator(batch)
-        loss = self.generator_loss(samples)
-        parameters = {name: leaf for name, leaf in samples.parameters.items() if name in self.selection}
-        if not self.optim.knows(parameters.values()):
-            self._meet()
-        self.optim.update(loss, list(parameters.values()))
-        if self.average is not None:
-            self.average.update(parameters)
-        return loss.detach()
-
-    @contextmanager
-    def looking(self) -> Iterator[None]:
-        """A context for the first look: random states and buffers stay; if it fails, nothing is built or registered."""
-        functions = [player.function for player in self.players().values()]
-        with (
-            dropped_parameters(),
-            kept_unbuilt(*functions),
-            kept_buffers(),
-            kept_random_state(self.device),
-            torch.enable_grad(),
-        ):
-            yield
-
-    def _get_ready(self, batch: Batch) -> None:
-        """Before the first step: try everything on one minibatch, refuse what can not work, make the optimizers."""
-        if self._is_ready:
-            return
-        with self.looking():
-            samples = self.draw(batch)
-            samples.check()
-            self.draw_for_generator(batch).check_parameters()
-            for given in self.penalties:
-                if isinstance(given, Penalty):
-                    given.check(samples.real)
-            real, fake = ({site: rows.detach() for site, rows in sample.items()} for sample in samples[:2])
-            self.discriminator.set_up(self.typical_rows(real, fake), self.supports())
-            self.discriminator(real)
-            check_logits(self.discriminator(fake))
-            self.selection.check(self._met_parameters())
-            self._meet()
-        for player in self.players().values():
-            player.settle()
-        self._is_ready = True
-
-    def typical_rows(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rows by which a discriminator that builds itself may standardize the sites; by default the real ones."""
-        return real
-
-    def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What a run of the model draws, with a row of each site for each row of data; by default it is so already."""
-        return values
-
-    def supports(self) -> dict[str, Constraint]:
-        """The supports of the compared sites in the model, which has been run before."""
-        return {name: self.model.found[name].support for name in self.model.sites or ()}
-
-    def _meet(self) -> None:
-        """Give each player's optimizer the parameters that it does not know yet."""
-        decaying: set[Tensor] = set()
-        for player in self.players().values():
-            if player is not self.discriminator:
-                _check_apart(player.parameters, self.discriminator.parameters)
-                decaying |= player.decaying()
-        self.optim.meet(self.generator_parameters(), decaying)
-        self.optim_d.meet(self.discriminator.parameters, self.discriminator.decaying())
-
-    def _optimizers(self) -> dict[str, PlayerOptimizer]:
-        return {"optim": self.optim, "optim_d": self.optim_d}
+    def last_arguments(self) -> Arguments | None:
+        """How the model was called at the last step, or at the look before the first."""
+        return None if self._last_batch is None else self.model.calls.arguments(self._last_batch)
 
     def model_rows(self, num_rows: int) -> dict[str, Tensor]:
         """Fresh fake rows of the compared sites, without gradients."""
         drawn = self.sample(num_rows)
         return drawn if isinstance(drawn, dict) else dict.fromkeys(self.model.sites or (), drawn)
 
-    def _log_mean_ratio(self) -> Tensor:
-        """The log of the ratio's mean over rows of the model, which is 0 for a ratio of densities."""
-        with kept_random_state(self.device):
-            pyro.set_rng_seed(0)  # the same rows at each call
-            rows = self.model_rows(NUM_ROWS_FOR_CONSTANT)
-        return _log_mean_exp(self.loss.log_ratio(self.discriminator(rows)))
+    def _get_ready(self, batch: Batch) -> None:
+        """Before the first step, look at one minibatch."""
+        if not self._is_ready:
+            look(self, self._step, batch)
+            self._last_batch = batch
+            self._is_ready = True
+
+    def _optimizers(self) -> dict[str, PlayerOptimizer]:
+        return {"optim": self.optim, "optim_d": self.optim_d}
 
     def _batch(self, batch: tuple[Any, ...]) -> Batch:
         return as_batch(batch[0] if len(batch) == 1 else batch, self.device)
-
-
-def _total(losses: tuple[Tensor, ...]) -> Tensor:
-    """The sum of the means of per-row losses."""
-    return reduce(add, (rows.mean() for rows in losses))
-
-
-def _log_mean_exp(values: Tensor) -> Tensor:
-    return values.logsumexp(0) - math.log(len(values))
-
-
-def _parameters(loss: Tensor, judgement: Judgement) -> list[Tensor]:
-    """The discriminator's parameters: what its loss depends on, without the rows that penalties differentiate by."""
-    rows = {id(value) for sample in (judgement.real, judgement.fake) for value in sample.values()}
-    return [leaf for leaf in leaves(loss) if id(leaf) not in rows]
-
-
-def _check_bounded(loss: Loss, penalty: object) -> None:
-    """Refuse a critic that nothing keeps from growing without bound.
-
-    Raises:
-        ValueError: It is one.
-    """
-    if isinstance(loss, Wasserstein) and penalty is None:
-        raise ValueError(
-            "the Wasserstein loss needs a critic of bounded slope, but penalty is None. Pass "
-            "penalty=GradientPenalty() or WeightClipping(), as WGANInference does; for a critic with spectral "
-            "normalization pass penalty=()."
-        )
-
-
-def _check_apart(generator: dict[str, Tensor], discriminator: dict[str, Tensor]) -> None:
-    """Refuse a parameter that both players would train.
-
-    Raises:
-        ValueError: There is one; the message has its names.
-    """
-    names = {id(parameter): name for name, parameter in generator.items()}
-    for name, parameter in discriminator.items():
-        if id(parameter) in names:
-            raise ValueError(
-                f"parameter {names[id(parameter)]!r} of the model is also the discriminator's ({name!r}). "
-                "Each player trains its own: give the discriminator a network of its own, or detach what it borrows."
-            )

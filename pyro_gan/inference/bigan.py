@@ -7,9 +7,9 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from pyro_gan.checks import is_real_number
-from pyro_gan.inference.base import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.inference.energy import energy_score
 from pyro_gan.inference.guided import GuidedInference
+from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.players.batch import Batch
 from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.samples import Samples
@@ -106,7 +106,6 @@ class BiGANInference(GuidedInference):
         self.get_to_know(batch)
         guided = self.guide.draw(self.guide.calls.arguments(self.visible(batch)))
         arguments = self.model.calls.arguments(batch)
-        self._last_arguments = arguments
         if isinstance(batch, dict) and all(site in batch for site in (self.model.sites or ())):
             return self._from_simulations(batch, guided.values, guided.parameters)
         drawn = self.model.draw(arguments)

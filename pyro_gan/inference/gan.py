@@ -65,6 +65,5 @@ class GANInference(AdversarialInference):
 
     def draw(self, batch: Batch) -> Samples:
         arguments = self.model.calls.arguments(batch)
-        self._last_arguments = arguments
         draw = self.model.draw(arguments)
         return Samples(self.model.calls.real(draw, arguments, batch), draw.values, draw.parameters, draw.log_factor)

@@ -4,7 +4,7 @@ A guide is called as `SVI` would call it, on the minibatch, and draws sites name
 compared sites are these and the observed ones, so that the discriminator judges their joint sample.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Unpack
 
@@ -14,11 +14,19 @@ from torch import Tensor
 
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import positive_integer
-from pyro_gan.inference.base import AdversarialInference, Options
+from pyro_gan.inference.base import AdversarialInference
+from pyro_gan.inference.matching import (
+    can_be_compared,
+    check_moved,
+    check_no_simulations,
+    check_rows,
+    find_latent_sites,
+    find_observed_sites,
+)
+from pyro_gan.inference.options import Options
 from pyro_gan.players.batch import Batch, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.first_look import kept_buffers
-from pyro_gan.players.handler import Draw, Site
 from pyro_gan.players.model import ImplicitModel
 from pyro_gan.players.observations import Observations
 from pyro_gan.players.player import Player
@@ -200,7 +208,7 @@ class GuidedInference(AdversarialInference):
             first = resized_batch(rows, forms.num_rows)  # as many as in training, which a model may rely on
             with self.looking():
                 self.get_to_know(first)
-            self._last_arguments = self.model.calls.arguments(first)
+            self._last_batch = first
         return rows, is_single
 
     @contextmanager
@@ -231,14 +239,14 @@ class GuidedInference(AdversarialInference):
         self.model.look_at(model_arguments)
         arguments = self._arguments_at_first_sight(batch)
         if isinstance(batch, tuple) and max(len(model_arguments.args), len(arguments.args)) < len(batch):
-            _check_no_simulations(asked or (), len(batch))
+            check_no_simulations(asked or (), len(batch))
         if hasattr(self.guide.function, "setup"):  # a guide that builds itself runs the model for that
             self.guide.function.setup(*arguments.args, **arguments.kwargs)
         self.guide.look_at(arguments)
         names = batch if isinstance(batch, dict) else ()
-        named = [name for name in names if name in arguments.kwargs or _is_known(self.model.found.get(name))]
-        self.latent_sites = _latent_sites(self.model.found, self.guide.found, asked)
-        self.observed_sites = _observed_sites(self.model.found, self.latent_sites, asked, named)
+        named = [name for name in names if name in arguments.kwargs or can_be_compared(self.model.found.get(name))]
+        self.latent_sites = find_latent_sites(self.model.found, self.guide.found, asked)
+        self.observed_sites = find_observed_sites(self.model.found, self.latent_sites, asked, named)
         for name in self.global_sites:
             if name not in self.latent_sites:
                 raise ValueError(
@@ -258,7 +266,7 @@ class GuidedInference(AdversarialInference):
     def _arguments_at_first_sight(self, batch: Batch) -> Arguments:
         """The guide's arguments while its sites are unknown: without latent sites, unless it asks for one by name."""
         found = self.model.found
-        unknown = {name for name, site in found.items() if not _is_known(site)}
+        unknown = {name for name, site in found.items() if not can_be_compared(site)}
         self.hidden_names = unknown if len(unknown) < len(found) else set()
         with suppress(TypeError):
             return self.guide.calls.arguments(self.visible(batch))
@@ -271,9 +279,9 @@ class GuidedInference(AdversarialInference):
         arguments = self.guide.calls.arguments(visible)
         with torch.enable_grad():
             drawn = self.guide.draw(arguments)
-        _check_moved(drawn, self.model.trainable())
+        check_moved(drawn, self.model.trainable())
         local = self._local(drawn.values)
-        _check_rows(local, number_of_rows(batch))
+        check_rows(local, number_of_rows(batch))
         shared = {site: drawn.values[site][None] for site in self.global_sites}
         self._latents = Observations({**local, **shared}, self.device)
         self._observations = Observations(
@@ -284,7 +292,7 @@ class GuidedInference(AdversarialInference):
         """Draws of the guide for each row, with shape `(number, num_rows, *event_shape)`; of a global site, one."""
         num_rows = number_of_rows(rows)
         drawn = self.guide.draw(self.guide.calls.arguments(resized_batch(rows, number * num_rows))).values
-        _check_rows(self._local(drawn), number * num_rows)
+        check_rows(self._local(drawn), number * num_rows)
         return {
             site: value[None] if site in self.global_sites else value.unflatten(0, (number, num_rows))
             for site, value in drawn.items()
@@ -295,7 +303,7 @@ class GuidedInference(AdversarialInference):
 
     def _arguments(self, args: tuple[Any, ...], num_rows: int | None) -> Arguments:
         """The model's arguments for that many rows, or for as many as in the last step."""
-        last = self._last_arguments
+        last = self.last_arguments()
         if num_rows is None:
             number = last.kwargs.get("batch_size", 1) if last is not None else 1
             return self.model.calls.sample_arguments(args, last, number)
@@ -312,125 +320,5 @@ def _not_known(argument: str, or_else: str) -> ValueError:
     )
 
 
-def _check_no_simulations(asked: tuple[str, ...], number: int) -> None:
-    """Refuse a tuple of as many elements as there are sites, which neither model nor guide takes in order.
-
-    Raises:
-        ValueError: It is one.
-    """
-    if len(asked) == number > 1:
-        raise ValueError(
-            f"the minibatch is a tuple of {number}, as many as the sites {', '.join(map(repr, asked))}, but nothing "
-            f"tells which is which. Pass simulations as a mapping, run({{{asked[0]!r}: ..., ...}}), or the data alone."
-        )
-
-
 def _by_site(rows: Batch) -> dict[str, Tensor]:
     return rows if isinstance(rows, dict) else {}
-
-
-def _is_known(site: Site | None) -> bool:
-    """Whether a site of the model can be compared with data without being named."""
-    return site is not None and (site.is_observed or site.is_candidate)
-
-
-def _check_moved(drawn: Draw, trainable: list[str]) -> None:
-    """Refuse a guide whose draws do not depend on what it should learn.
-
-    Raises:
-        ValueError: They depend on none of its parameters, or there are none to learn at all.
-    """
-    sites = ", ".join(map(repr, drawn.values))
-    if not drawn.parameters and not trainable:
-        raise ValueError(
-            "neither the guide nor the model has parameters to train: they register none with Pyro that require a "
-            "gradient. Register the guide's networks with pyro.module('guide', network) and its numbers with "
-            "pyro.param."
-        )
-    if drawn.parameters and not any(value.requires_grad for value in drawn.values.values()):
-        raise ValueError(
-            f"the guide's draws of {sites} carry no gradient to its parameters "
-            f"({', '.join(map(repr, drawn.parameters))}). Compute them from these, without detach() or no_grad()."
-        )
-
-
-def _check_rows(values: dict[str, Tensor], num_rows: int) -> None:
-    """Refuse latent sites without a row for each row that the guide was given.
-
-    Raises:
-        ValueError: There is one; the message has its shape.
-    """
-    for site, value in values.items():
-        if value.dim() == 0 or len(value) != num_rows:
-            raise ValueError(
-                f"the guide's site {site!r} has shape {tuple(value.shape)}, but the guide was given {num_rows} rows, "
-                "and a latent site needs one for each, in front. Draw it in a pyro.plate of the rows, whose dim is to "
-                "the left of other plates'; a site that all rows share is one of ImplicitKLqp's global_sites."
-            )
-
-
-def _latent_sites(model: dict[str, Site], guide: dict[str, Site], asked: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The sites that the guide draws for the model.
-
-    Raises:
-        ValueError: There are none, one is not in the model, or one carries no gradient.
-    """
-    drawn = {name: site for name, site in guide.items() if not site.is_observed}
-    strangers = [name for name, site in drawn.items() if name not in model and site.distribution != "Delta"]
-    if strangers:
-        raise ValueError(
-            f"the guide draws site {strangers[0]!r}, but the model has {', '.join(map(repr, model)) or 'no sites'}. "
-            "Name the guide's sites as the model's; mark those of the guide alone with infer={'is_auxiliary': True}."
-        )
-    drawn = {name: site for name, site in drawn.items() if name in model}  # others tell of values, as in a trace
-    for name, site in drawn.items():
-        if not site.is_reparameterized:
-            raise ValueError(
-                f"the guide's site {name!r} ({site}) carries no gradient. Use a reparameterized distribution, or "
-                "pyro.deterministic on noise through a network."
-            )
-    latent = tuple(name for name in drawn if asked is None or name in asked)
-    if not latent:
-        raise ValueError(
-            f"the guide draws none of the model's sites, {', '.join(map(repr, asked or model))}. Draw at least one."
-        )
-    return latent
-
-
-def _observed_sites(
-    model: dict[str, Site], latent: tuple[str, ...], asked: tuple[str, ...] | None, named: Sequence[str]
-) -> tuple[str, ...]:
-    """The sites that are data: those asked for, else those that the data name, else the only one that is left.
-
-    Raises:
-        ValueError: The guide lacks a latent site of the model, or no single site is left.
-    """
-    left = [name for name in (asked or model) if name not in latent]
-    candidates = [name for name in left if _is_known(model[name])]
-    observed = [name for name in left if name in named] or candidates or left
-    if asked is not None:
-        observed = [name for name in left if name in named or name in candidates] or left
-    missing = [name for name in left if name not in candidates and name not in observed]
-    if missing or (len(observed) > 1 and not candidates and not set(observed) <= set(named)):
-        name = (missing or observed)[0]
-        raise ValueError(
-            f"the guide has no site {name!r}, which the model draws. Draw it in the guide, or name the sites to "
-            f"compare, with site={[*latent, *(observed if missing else ['...'])]!r}."
-        )
-    if not observed and asked is not None:
-        raise ValueError(
-            f"site names {', '.join(map(repr, asked))}, all of which the guide draws: none is left to be compared with "
-            "the data. Name an observed site too."
-        )
-    if not observed:
-        raise ValueError(
-            f"the guide draws all of the model's sites, {', '.join(map(repr, latent))}: none is left to be compared "
-            "with the data. Observe one in the model, or leave it out of the guide."
-        )
-    if asked is None and len(observed) > 1 and not set(observed) <= set(named):
-        likely = [name for name in observed if model[name].is_observed] or observed[:1]
-        raise ValueError(
-            f"the model has several sites to compare with the data: {', '.join(map(repr, observed))}. "
-            f"Choose with site={[*latent, *likely]!r}."
-        )
-    return tuple(observed)

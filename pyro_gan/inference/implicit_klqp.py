@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_gan.checks import is_real_number
-from pyro_gan.inference.base import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.inference.contrast import AdaptiveContrast
 from pyro_gan.inference.guided import GuidedInference
+from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.losses import NonSaturating
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.calls import Arguments
@@ -135,7 +135,6 @@ class ImplicitKLqp(GuidedInference):
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
         arguments, guide_arguments = self.model.calls.arguments(batch), self.guide.calls.arguments(self.visible(batch))
-        self._last_arguments = arguments
         guided = self.guide.draw(guide_arguments)
         if self.global_sites:
             other = self.guide.draw(guide_arguments)

@@ -5,8 +5,8 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
-from pyro_gan.inference.base import SharedOptions
 from pyro_gan.inference.gan import GANInference
+from pyro_gan.inference.options import SharedOptions
 from pyro_gan.losses import Wasserstein
 from pyro_gan.penalties import GradientPenalty, PenaltyFunction, WeightClipping
 from pyro_gan.training.optimizers import OptimizerChoice

@@ -64,7 +64,11 @@ class Penalty(ABC):
     """
 
     reads_gradients = True
-    """Whether the gradient with respect to the rows is read. Where no penalty reads it, rows do not require one."""
+    """Whether the gradient with respect to the judgement's own rows is read. Where no penalty reads it, they do not
+    require one."""
+
+    every = 1
+    """The penalty is called at each update whose number is a multiple of it, and counts as many times."""
 
     @abstractmethod
     def __call__(self, judgement: Judgement) -> Tensor:

@@ -6,21 +6,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyro_gan.checks import finite_number
+from pyro_gan.checks import finite_number, positive_integer
 from pyro_gan.penalties.base import Judgement, Penalty
 
 
 class SitePenalty(Penalty):
     """A penalty of the gradient with respect to some sites' rows; the rows of the other sites are held fixed.
 
+    A gradient of a gradient is the dearest part of a step. A lazy penalty is taken at each `every`-th update of the
+    discriminator alone, and then counts `every` times: the same on average, for less time.
+
     Args:
         site: The site or the sites; by default all whose rows are of floating point.
+        every: The number of updates of the discriminator from one at which the penalty is taken to the next.
 
     Raises:
-        TypeError: `site` is neither a name nor a list of names.
+        TypeError: `site` is neither a name nor a list of names, or `every` no integer.
+        ValueError: `every` is not positive.
+
+    References:
+        Karras et al. (2020), "Analyzing and Improving the Image Quality of StyleGAN", section 3.1: lazy regularization.
     """
 
-    def __init__(self, site: str | Sequence[str] | None) -> None:
+    def __init__(self, site: str | Sequence[str] | None, every: int = 1) -> None:
+        self.every = positive_integer("every", every)
         sites = (site,) if isinstance(site, str) else site
         if sites is not None and (
             not isinstance(sites, list | tuple) or not sites or not all(isinstance(name, str) for name in sites)
@@ -89,10 +98,11 @@ class SquaredGradient(SitePenalty):
             stays.
         relative: Whether the weights are in units of each site's total variance.
         site: The site or the sites that it covers; by default all whose rows are of floating point.
+        every: As of :class:`SitePenalty`.
 
     Raises:
-        TypeError: `site` is neither a name nor a list of names.
-        ValueError: A weight is not a positive finite number.
+        TypeError: `site` is neither a name nor a list of names, or `every` no integer.
+        ValueError: A weight is not a positive finite number, or `every` not positive.
     """
 
     def __init__(
@@ -102,15 +112,22 @@ class SquaredGradient(SitePenalty):
         final_weight: float | None = None,
         relative: bool = False,
         site: str | Sequence[str] | None = None,
+        every: int = 1,
     ) -> None:
-        super().__init__(site)
+        super().__init__(site, every)
         self.first_weight = finite_number("weight", (0.02 if relative else 10.0) if weight is None else weight)
         self.final_weight = self.first_weight if final_weight is None else finite_number("final_weight", final_weight)
-        self.weight = self.first_weight
         self.relative = relative
+        self._weight = torch.tensor(self.first_weight, dtype=torch.float64, device="cpu")
+
+    @property
+    def weight(self) -> float:
+        """The weight at the present part of a run."""
+        return self._weight.item()
 
     def set_progress(self, progress: float) -> None:
-        self.weight = self.first_weight * (self.final_weight / self.first_weight) ** progress
+        # A tensor that is filled anew, so that a compiled step reads the present weight.
+        self._weight.fill_(self.first_weight * (self.final_weight / self.first_weight) ** progress)
 
     def check(self, real: dict[str, Tensor]) -> None:
         super().check(real)
@@ -136,7 +153,7 @@ class SquaredGradient(SitePenalty):
         squares = [gradient.square().sum(1) for gradient in _gradients(logits, [rows[site] for site in sites])]
         if self.relative:
             squares = [_total_variance(reference[site]) * square for site, square in zip(sites, squares, strict=True)]
-        return self.weight / 2 * torch.stack(squares).sum(0)
+        return self._weight / 2 * torch.stack(squares).sum(0)
 
 
 class R1(SquaredGradient):
@@ -196,6 +213,8 @@ class ZeroCentredGradientPenalty(SquaredGradient):
         Networks", equation 8, with a uniform law in place of the arcsine law.
     """
 
+    reads_gradients = False  # but at rows of its own
+
     def __call__(self, judgement: Judgement) -> Tensor:
         sites = self.covered_sites(judgement.real)
         rows = _interpolate(judgement.real, judgement.fake, sites, at_ends=True)
@@ -224,10 +243,12 @@ class GradientPenalty(SitePenalty):
         target: The norm that costs nothing, at least 0.
         one_sided: Whether smaller norms cost nothing either.
         site: The site or the sites that it covers; by default all whose rows are of floating point.
+        every: As of :class:`SitePenalty`.
 
     Raises:
-        TypeError: `site` is neither a name nor a list of names.
-        ValueError: `weight` is not a positive finite number, or `target` not a finite one that is at least 0.
+        TypeError: `site` is neither a name nor a list of names, or `every` no integer.
+        ValueError: `weight` is not a positive finite number, `target` not a finite one that is at least 0, or `every`
+            not positive.
 
     Example:
         >>> real, fake = {"x": torch.zeros(2, requires_grad=True)}, {"x": torch.ones(2, requires_grad=True)}
@@ -242,6 +263,8 @@ class GradientPenalty(SitePenalty):
         Wasserstein GANs".
     """
 
+    reads_gradients = False  # but at rows of its own
+
     def __init__(
         self,
         weight: float = 10.0,
@@ -249,8 +272,9 @@ class GradientPenalty(SitePenalty):
         target: float = 1.0,
         one_sided: bool = False,
         site: str | Sequence[str] | None = None,
+        every: int = 1,
     ) -> None:
-        super().__init__(site)
+        super().__init__(site, every)
         self.weight = finite_number("weight", weight)
         self.target = finite_number("target", target, zero_allowed=True)
         self.one_sided = one_sided
@@ -297,4 +321,4 @@ def _interpolate(
 
 def _between(fake: Tensor, real: Tensor, epsilon: Tensor) -> Tensor:
     weight = epsilon.to(real.dtype).reshape(-1, *[1] * (real.dim() - 1))
-    return torch.lerp(fake.to(real.dtype), real, weight).requires_grad_()
+    return torch.lerp(fake.to(real.dtype), real, weight).detach().requires_grad_()

@@ -1,5 +1,6 @@
 """A minibatch: what a loader gives, or a user passes to `step`, as tensors with rows on the device."""
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -65,6 +66,8 @@ def _placed(array: Any, name: str, device: torch.device, may_wait: bool) -> Tens
 
 
 def _check_finite(tensor: Tensor, name: str) -> None:
+    if math.isfinite(tensor.sum()):  # a tenth of the time of looking at each number, and NaN and infinity stay in sums
+        return
     finite = torch.isfinite(tensor)
     if not finite.all():
         row = int((~finite).nonzero()[0, 0])

@@ -1,7 +1,8 @@
 """The discriminator: any callable that gives one logit a row."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
+from pyro_gan.players.first_look import kept_buffers, kept_random_state, random_states
 from pyro_gan.players.player import Player
 
 
@@ -22,9 +24,11 @@ def leaves(output: Tensor) -> list[Tensor]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
+        parents = node.next_functions
+        if parents:
+            nodes.extend([parent for parent, _ in reversed(parents)])
+        elif hasattr(node, "variable"):
             found.append(node.variable)
-        nodes.extend(parent for parent, _ in reversed(node.next_functions))
     return found
 
 
@@ -49,6 +53,8 @@ class Discriminator(Player):
                 f"but is {function!r} ({type(function).__name__})."
             )
         super().__init__(function, device, move)
+        self._names: dict[Tensor, str] = {}
+        self._alone: dict[tuple[bool, ...], bool] = {}
 
     def __call__(self, values: dict[str, Tensor]) -> Tensor:
         """The logits of rows.
@@ -83,13 +89,69 @@ class Discriminator(Player):
         if not self.is_known and hasattr(self.function, "setup"):
             self.function.setup(supports, real)
 
+    def both(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The logits of real and of fake rows, in one call where that makes no difference.
+
+        Args:
+            real: Each compared site's real rows, with shape :math:`(N, *)`.
+            fake: The fake rows, with shape :math:`(M, *)`.
+
+        Returns:
+            The logits, with shapes :math:`(N,)` and :math:`(M,)`.
+        """
+        alike = all(rows.dtype == fake[site].dtype and rows.device == fake[site].device for site, rows in real.items())
+        if not alike or not self._treats_rows_alone(real, fake):
+            return self(real), self(fake)
+        num_real = len(next(iter(real.values())))
+        logits = self(_joined(real, fake))
+        return logits[:num_real], logits[num_real:]
+
     def meet(self, parameters: list[Tensor]) -> dict[str, Tensor]:
-        """Take note of parameters that may be new; return all, by the names that they got at first sight."""
-        known = set(self.parameters.values())
-        new = [parameter for parameter in parameters if parameter not in known]
-        for parameter in new:
-            self.fill(self._name(parameter), parameter)
-        return self.parameters
+        """Take note of parameters that may be new; return them by the names that they got at first sight."""
+        for parameter in parameters:
+            if parameter not in self._names:
+                name = self._names[parameter] = self._name(parameter)
+                self.fill(name, parameter)
+        return {self._names[parameter]: parameter for parameter in parameters}
+
+    def _treats_rows_alone(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> bool:
+        """Whether a row's logit depends on that row alone, with the modules in their present modes.
+
+        Batch statistics, dropout, spectral normalization's iterations and whatever else sees which rows come together
+        tell themselves: by other logits, other gradients, changed buffers or used random numbers.
+        """
+        modes = tuple(module.training for module in self.modules)
+        if modes not in self._alone:
+            with self._looking_twice():
+                self._alone[modes] = self._are_alike(real, fake)
+        return self._alone[modes]
+
+    @contextmanager
+    def _looking_twice(self) -> Iterator[None]:
+        with kept_buffers(*self.modules), kept_random_state(self.device), torch.enable_grad():
+            yield
+
+    def _are_alike(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> bool:
+        """Whether one joint call gives the logits and gradients of two calls, and leaves nothing behind."""
+        real, fake = ({site: rows.detach() for site, rows in sample.items()} for sample in (real, fake))
+        buffers = [buffer for module in self.modules for buffer in module.buffers(recurse=False)]
+        before, random_state = [buffer.clone() for buffer in buffers], random_states(self.device)
+        one_by_one = torch.cat([self(real), self(fake)])
+        if not all(map(torch.equal, random_states(self.device), random_state)):
+            return False
+        if not all(map(torch.equal, buffers, before)):
+            return False
+        together = self(_joined(real, fake))
+        weights = torch.linspace(-1.0, 2.0, len(together), dtype=together.dtype, device=together.device)
+        parameters = [leaf for leaf in leaves(one_by_one) if leaf in set(leaves(together))]
+        gradients = (
+            torch.autograd.grad((weights * logits).sum(), parameters, allow_unused=True, materialize_grads=True)
+            for logits in (one_by_one, together)
+        )
+        pairs = [(one_by_one, together), *zip(*gradients, strict=True)]
+        return all(
+            torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(one.detach().abs().max())) for one, other in pairs
+        )
 
     def _judge(self, values: dict[str, Tensor]) -> Tensor:
         only, *others = values.values()
@@ -119,6 +181,10 @@ class Discriminator(Player):
                 if own is parameter:
                     return name
         return pyro.get_param_store().param_name(parameter) or f"parameter {len(self.parameters)}"
+
+
+def _joined(real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {site: torch.cat([rows, fake[site]]) for site, rows in real.items()}
 
 
 def _check_takes(function: Callable[..., Tensor], sites: tuple[str, ...]) -> None:

@@ -1,7 +1,8 @@
 """Running the user's model and discriminator for a look, and leaving no trace of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pyro
 import torch
@@ -67,11 +68,28 @@ def dropped_parameters() -> Iterator[None]:
 
 
 @contextmanager
+def kept_unbuilt(*functions: Any) -> Iterator[None]:
+    """A context after which, if it fails, modules that built themselves in it have no parts, as before.
+
+    Args:
+        functions: Callables, of which only modules matter that say by `is_built` whether they have built themselves.
+    """
+    modules = [one for one in functions if isinstance(one, nn.Module) and getattr(one, "is_built", True) is False]
+    before = [vars(module).copy() for module in modules]
+    try:
+        yield
+    except BaseException:
+        for module, attributes in zip(modules, before, strict=True):
+            module._modules.clear()
+            vars(module).update(attributes)
+        raise
+
+
+@contextmanager
 def kept_random_state(device: torch.device) -> Iterator[None]:
     """A context after which torch's, NumPy's and Python's random states are what they were before."""
     state = get_rng_state()
-    backend = getattr(torch, device.type) if device.type in ("cuda", "mps") else None
-    which = (device,) if device.type == "cuda" else ()
+    backend, which = _backend(device)
     device_state = backend.get_rng_state(*which) if backend is not None else None
     try:
         yield
@@ -79,3 +97,23 @@ def kept_random_state(device: torch.device) -> Iterator[None]:
         set_rng_state(state)
         if backend is not None:
             backend.set_rng_state(device_state, *which)
+
+
+def random_states(device: torch.device) -> list[Tensor]:
+    """The states of torch's generators on the host and on a device, to be compared."""
+    backend, which = _backend(device)
+    return [torch.get_rng_state(), *([] if backend is None else [backend.get_rng_state(*which)])]
+
+
+def set_random_states(device: torch.device, states: Sequence[Tensor]) -> None:
+    """Set them to what :func:`random_states` returned."""
+    backend, which = _backend(device)
+    torch.set_rng_state(states[0])
+    if backend is not None:
+        backend.set_rng_state(states[1], *which)
+
+
+def _backend(device: torch.device) -> tuple[Any, tuple[torch.device, ...]]:
+    """The module of torch with a device's generator, and its arguments; none for the host."""
+    backend = getattr(torch, device.type) if device.type in ("cuda", "mps") else None
+    return backend, (device,) if device.type == "cuda" else ()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from pyro_gan.losses import Loss
 from pyro_gan.players.batch import Batch
 from pyro_gan.training.record import Recorder, StepRecord
 
@@ -14,6 +15,7 @@ class Trainee(Protocol):
     num_steps_taken: int
     history: dict[str, list[Any]]
     notes: dict[int, dict[str, float]]
+    loss: Loss
 
     def take_step(self, batches: Iterator[Batch]) -> StepRecord:
         """Take one step on a stream of minibatches."""
@@ -47,7 +49,7 @@ def train(inference: Trainee, batches: Iterator[Batch], num_steps: int, callback
     Raises:
         ValueError: A loss is NaN or infinite, or the stream runs out; the message names the step.
     """
-    recorder = Recorder(inference.history, inference.notes)
+    recorder = Recorder(inference.history, inference.notes, inference.loss)
     started: list[Hooks] = []
     try:
         for callback in callbacks:

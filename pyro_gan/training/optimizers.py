@@ -1,7 +1,7 @@
 """One player's optimizer: one torch optimizer over all of its parameters, its schedule and its gradient clipping."""
 
 import copy
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -88,14 +88,15 @@ class PlayerOptimizer:
         self._fill()
         self.set_progress(self._progress)
 
-    def update(self, loss: Tensor, parameters: list[Tensor]) -> None:
-        """One descent step on `loss`, a 0-dimensional tensor, in the given parameters and no others."""
+    def update(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        """One descent step in the given parameters and no others, along their gradients."""
         optimizer = self._made()
         for parameter in self._known:
             parameter.grad = None
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = None if gradient is None else _laid_out(gradient, parameter, self._clips())
         if not parameters:  # all of them are frozen at this step
             return
-        loss.backward(inputs=parameters)
         self._clip()
         optimizer.step()
 
@@ -208,6 +209,9 @@ class PlayerOptimizer:
         for group in optimizer.param_groups:
             group["params"] = [parameter for parameter in group["params"] if parameter is not old]
 
+    def _clips(self) -> bool:
+        return self.clip_norm is not None or bool(isinstance(self.choice, PyroOptim) and self.choice.pt_clip_args)
+
     def _clip(self) -> None:
         if self.clip_norm is not None:
             clip_grad_norm_(self.parameters.values(), self.clip_norm)
@@ -238,6 +242,16 @@ def _from_pyro(choice: PyroOptim, parameters: dict[str, Tensor]) -> Any:
     if isinstance(choice, PyroLRScheduler):
         return choice.pt_scheduler_constructor(optimizer, **choice.kwargs)
     return optimizer
+
+
+def _laid_out(gradient: Tensor, parameter: Tensor, is_changed: bool) -> Tensor:
+    """A gradient in its parameter's memory layout, which fused optimizers take for granted; a copy if it is changed.
+
+    What `autograd.grad` returns may be expanded, transposed, or one tensor for several parameters.
+    """
+    if gradient.layout != torch.strided or (gradient.stride() == parameter.stride() and not is_changed):
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _options(group: dict[str, Any]) -> dict[str, Any]:

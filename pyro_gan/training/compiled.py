@@ -1,0 +1,333 @@
+r"""Gradient functions, compiled and compared with the eager ones.
+
+A gradient function (:mod:`pyro_gan.training.step`) is traced below Python: Pyro's handlers, the user's code, the
+gradient and the gradient of the gradient have all become tensor operations by then. What it reads beside the minibatch,
+parameters, buffers and a penalty's weight, becomes arguments, so that nothing that moves along a run is burned in.
+TorchInductor compiles the operations; random numbers come from torch's own generators, in the same order.
+
+What can not be seen below Python, such as Python's random numbers, a model that counts its calls, or a branch on a
+value, would be frozen as it was in the trace. So an eager run on the same minibatch and random state tells whether
+compiled gradients are right, at the first call and at ever rarer later ones. Where they are not, the eager ones are
+used, and a warning says why.
+"""
+
+import random
+import time
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from pyro.distributions import validation_enabled
+from torch import Tensor, nn
+
+from pyro_gan.players.batch import Batch, tensors_of
+from pyro_gan.players.first_look import kept_buffers, kept_random_state, random_states, set_random_states
+from pyro_gan.training.python_state import python_state
+from pyro_gan.training.step import GradientFunction, Gradients
+
+MOST_VERSIONS = 8
+"""The number of kinds of calls for each of which a function is compiled; further ones are eager."""
+
+
+class NotCompilable(Exception):
+    """A function can not be compiled; the message says why, and what to do."""
+
+
+class Trace(NamedTuple):
+    """The operations of a gradient function."""
+
+    graph: torch.fx.GraphModule
+    live: list[Tensor]
+    """What it reads beside the minibatch, by reference: its first arguments."""
+    parameters: dict[str, Tensor]
+    places: list[int | None]
+    """Where each field of :class:`Gradients` is among the results; `None` for what there is not."""
+
+
+class Version(NamedTuple):
+    """A compiled function for one kind of call."""
+
+    call: Callable[..., Any]
+    live: list[Tensor]
+    parameters: dict[str, Tensor]
+    places: list[int | None]
+
+
+class Compiled:
+    """A gradient function, compiled at its first call of each kind.
+
+    Args:
+        function: The gradient function.
+        what: What it computes, for messages.
+        facts: Tells what else a call depends on, such as modules' modes: where that changes, the function is compiled
+            anew.
+        functions: The users' callables in it.
+        modules: Gives the modules that these call.
+        device: Where it works.
+
+    Attributes:
+        reason: Why calls are eager, or `None` where they are not.
+        num_compilations: How often the function has been compiled.
+        seconds: How long that took.
+    """
+
+    def __init__(
+        self,
+        function: GradientFunction,
+        what: str,
+        facts: Callable[[], Hashable],
+        functions: list[Callable[..., Any]],
+        modules: Callable[[], list[nn.Module]],
+        device: torch.device,
+    ) -> None:
+        self.function = function
+        self.what = what
+        self.facts = facts
+        self.functions = functions
+        self.modules = modules
+        self.device = device
+        self.reason: str | None = None
+        self.num_compilations = 0
+        self.seconds = 0.0
+        self._versions: dict[Hashable, Version] = {}
+        self._calls: dict[Hashable, int] = {}
+
+    def __call__(self, batch: Batch) -> Gradients:
+        """The gradients on a minibatch."""
+        if self.reason is not None:
+            return self.function(batch)
+        kind = (_kind(batch), self.facts())
+        version = self._versions.get(kind)
+        try:
+            if version is None:
+                return self._first(kind, batch)
+            self._calls[kind] += 1
+            if str(self._calls[kind]).strip("0") == "1":  # the 10th, 100th, ...
+                return self._compared(version, batch)
+        except NotCompilable as error:
+            return self._go_on_eagerly(str(error), batch)
+        return _run(version, batch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Compiled code is neither copied nor pickled; a copy compiles anew."""
+        return {**vars(self), "_versions": {}, "_calls": {}}
+
+    def _first(self, kind: Hashable, batch: Batch) -> Gradients:
+        """Compile the function for a kind of call, and compare."""
+        if len(self._versions) == MOST_VERSIONS:
+            raise NotCompilable(
+                f"they were asked for in more than {MOST_VERSIONS} ways: minibatches of other shapes or types, other "
+                "modes of modules, other parameters. Keep these alike, for example with drop_last=True"
+            )
+        start = time.perf_counter()
+        self._eager(batch)  # an error of the user's own is raised here
+        version = self._compile(batch)
+        found = self._compared(version, batch)
+        self._versions[kind], self._calls[kind] = version, 1
+        self.num_compilations += 1
+        self.seconds += time.perf_counter() - start
+        return found
+
+    def _compile(self, batch: Batch) -> Version:
+        before = [id(buffer) for buffer in self._buffers()]
+        with self._kept(), validation_enabled(False):
+            trace, other = (traced(self.function, batch) for _ in range(2))
+        if before != [id(buffer) for buffer in self._buffers()]:
+            raise NotCompilable("a module replaces its buffers. Have it write into them, with copy_()")
+        if not _are_same(trace.graph, other.graph):
+            raise NotCompilable(
+                "what is computed changes from one run to the next, as where Python counts calls. Keep such numbers in "
+                "tensors that are changed in place"
+            )
+        call = _inductor(trace.graph, [*trace.live, *tensors_of(batch)])
+        return Version(call, trace.live, trace.parameters, trace.places)
+
+    def _compared(self, version: Version, batch: Batch) -> Gradients:
+        """Run both the compiled and the eager function from one state, and see that they agree.
+
+        Raises:
+            NotCompilable: They do not; then nothing has changed.
+        """
+        expected, buffers, states = self._eager(batch)
+        with self._kept_if_refused():
+            found = _run(version, batch)
+            if not all(map(_agree, (*flat(found), *self._buffers()), (*flat(expected), *buffers))):
+                raise NotCompilable(
+                    "compiled and eager ones differ, as where they depend on something that is no tensor. Keep what "
+                    "changes along a run in tensors that are changed in place"
+                )
+            if not all(map(torch.equal, random_states(self.device), states)):
+                raise NotCompilable("compiled and eager ones do not use the same random numbers")
+        return found
+
+    def _eager(self, batch: Batch) -> tuple[Gradients, list[Tensor], list[Tensor]]:
+        """The eager gradients, and the buffers and random states after them, which are put back.
+
+        Raises:
+            NotCompilable: Something in Python has changed, which compiled code would not do.
+        """
+        with self._kept():
+            before, drawn = python_state(self.functions), _drawn_on_the_host()
+            found = self.function(batch)
+            buffers, states = [buffer.clone() for buffer in self._buffers()], random_states(self.device)
+            is_drawn, changed = drawn != _drawn_on_the_host(), before != python_state(self.functions)
+        if is_drawn:
+            raise NotCompilable("random numbers are drawn from Python or NumPy. Draw them with Pyro or torch")
+        if changed:
+            raise NotCompilable(
+                "a call changes Python variables, such as a counter. Keep numbers in tensors that are changed in place"
+            )
+        return found, buffers, states
+
+    def _buffers(self) -> list[Tensor]:
+        return [buffer for module in self.modules() for buffer in module._buffers.values() if buffer is not None]
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        with kept_buffers(*self.modules()), kept_random_state(self.device):
+            yield
+
+    @contextmanager
+    def _kept_if_refused(self) -> Iterator[None]:
+        """A context after which, if the function is refused, buffers and random states are what they were."""
+        before, states = [buffer.clone() for buffer in self._buffers()], random_states(self.device)
+        try:
+            yield
+        except NotCompilable:
+            with torch.no_grad():
+                for buffer, value in zip(self._buffers(), before, strict=True):
+                    buffer.copy_(value)
+            set_random_states(self.device, states)
+            raise
+
+    def _go_on_eagerly(self, reason: str, batch: Batch) -> Gradients:
+        self.reason = reason
+        self._versions.clear()
+        warnings.warn(f"{self.what} go on eagerly: {reason}; or leave out compile=True.", RuntimeWarning, stacklevel=2)
+        return self.function(batch)
+
+
+def flat(gradients: Gradients) -> tuple[Tensor | None, ...]:
+    """All tensors of gradients, but for the parameters."""
+    return (*gradients.values, *gradients[2:])
+
+
+def traced(function: GradientFunction, batch: Batch) -> Trace:
+    """The operations of a gradient function on a minibatch.
+
+    Raises:
+        NotCompilable: It can not be traced.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    names = list(batch) if isinstance(batch, dict) else None
+    parameters: dict[str, Tensor] = {}
+    places: list[int | None] = []
+
+    def of_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+        found = function(tensors if names is None else dict(zip(names, tensors, strict=True)))
+        parameters.update(found.parameters)
+        values = [value for value in flat(found) if value is not None]
+        numbers = iter(range(len(values)))
+        places.extend(None if value is None else next(numbers) for value in flat(found))
+        return tuple(values)
+
+    try:
+        graph = make_fx(of_tensors)(*tensors_of(batch))
+    except Exception as error:  # whatever an operation raises that can not be traced
+        raise NotCompilable(_why_not_traced(error)) from error
+    return Trace(graph, _lifted(graph), parameters, places)
+
+
+def _why_not_traced(error: Exception) -> str:
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if "data-dependent" in first or "value out of a tracing tensor" in first:
+        return (
+            "a tensor's value decides what is done, as in `if x.mean() > 0` or .item(). Decide by torch.where, or "
+            "before the run"
+        )
+    return f"they can not be traced ({type(error).__name__}: {first[:200]})"
+
+
+def _lifted(graph: torch.fx.GraphModule) -> list[Tensor]:
+    """Make arguments of all tensors that a graph reads, and return them; numbers that it makes itself stay."""
+    arguments: dict[int, torch.fx.Node] = {}
+    live: list[Tensor] = []
+    first = next(iter(graph.graph.nodes))
+    for node in list(graph.graph.nodes):
+        if node.op != "get_attr" or all("lift_fresh" in str(user.target) for user in node.users):
+            continue
+        tensor = getattr(graph, str(node.target))
+        if id(tensor) not in arguments:
+            with graph.graph.inserting_before(first):
+                arguments[id(tensor)] = graph.graph.placeholder(f"live_{len(live)}")
+            live.append(tensor)
+        node.replace_all_uses_with(arguments[id(tensor)])
+        graph.graph.erase_node(node)
+    graph.graph.lint()
+    graph.recompile()
+    return live
+
+
+def _are_same(graph: torch.fx.GraphModule, other: torch.fx.GraphModule) -> bool:
+    """Whether two graphs have the same operations on the same numbers."""
+    numbers = (
+        [getattr(each, str(node.target)) for node in each.graph.nodes if node.op == "get_attr"]
+        for each in (graph, other)
+    )
+    return graph.code == other.code and all(map(torch.equal, *numbers))
+
+
+def _inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
+    """A graph compiled, with random numbers from torch's own generators.
+
+    Raises:
+        NotCompilable: There is no compiler, or it fails.
+    """
+    from torch._inductor import config
+    from torch._inductor.compile_fx import compile_fx
+
+    try:
+        with torch.no_grad(), config.patch(fallback_random=True):
+            call: Any = compile_fx(graph, [tensor.detach() for tensor in examples])
+    except Exception as error:  # each of the compiler's parts has errors of its own
+        first = next(iter(str(error).strip().splitlines()), "")
+        text = f"{type(error).__name__}: {first[:200]}"
+        if "compiler" in str(error).lower():
+            raise NotCompilable(f"no C++ compiler works here ({text}). Install one, such as g++ or clang") from error
+        raise NotCompilable(f"the compiler fails ({text})") from error
+    return cast(Callable[..., Any], call)
+
+
+def _run(version: Version, batch: Batch) -> Gradients:
+    with torch.no_grad():
+        found = version.call(*version.live, *tensors_of(batch))
+    values: list[Any] = [None if place is None else found[place] for place in version.places]
+    number = len(version.parameters)
+    return Gradients(version.parameters, tuple(values[:number]), *values[number:])
+
+
+def _kind(batch: Batch) -> Hashable:
+    names = tuple(batch) if isinstance(batch, dict) else None
+    return names, tuple((value.shape, value.stride(), value.dtype) for value in tensors_of(batch))
+
+
+def _drawn_on_the_host() -> Hashable:
+    """The states of Python's and NumPy's random generators."""
+    kind, keys, *others = np.random.get_state(legacy=True)
+    return random.getstate(), kind, np.asarray(keys).tobytes(), tuple(others)
+
+
+def _agree(found: Tensor | None, expected: Tensor | None) -> bool:
+    """Whether two tensors are the same but for rounding, which is relative to the largest of their numbers."""
+    if found is None or expected is None:
+        return found is expected
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    if not found.is_floating_point() or not found.numel():
+        return torch.equal(found, expected)
+    unit = torch.finfo(found.dtype).eps ** 0.5
+    return torch.allclose(found, expected, rtol=unit, atol=unit * float(expected.abs().max()), equal_nan=True)

@@ -1,0 +1,228 @@
+"""The only step: gradients as functions, and updates beside them.
+
+:meth:`Step.discriminator_gradients` and :meth:`Step.generator_gradients` draw both samples, have them judged, and
+return gradients and what is to be recorded. They are functions of the parameters, a minibatch and the random state, and
+change nothing but batch statistics. An update gives gradients to one optimizer a player, and does what follows it:
+clipping, averages, a penalty's hand in the weights.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import add
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from pyro_gan.losses import Loss
+from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction
+from pyro_gan.players.batch import Batch
+from pyro_gan.players.discriminator import Discriminator, leaves
+from pyro_gan.players.player import Player
+from pyro_gan.players.selection import Selection
+from pyro_gan.training.averaging import MovingAverage
+from pyro_gan.training.optimizers import PlayerOptimizer
+from pyro_gan.training.record import StepRecord
+from pyro_gan.training.samples import Samples
+
+
+class Game(Protocol):
+    """What a step needs of an inference: two players, what they minimize, and which samples are compared."""
+
+    loss: Loss
+    penalties: tuple[PenaltyFunction, ...]
+    discriminator: Discriminator
+    optim: PlayerOptimizer
+    optim_d: PlayerOptimizer
+    selection: Selection
+    average: MovingAverage | None
+    share_draws: bool
+
+    def draw(self, batch: Batch) -> Samples:
+        """Draw the two samples to compare."""
+
+    def draw_for_generator(self, batch: Batch) -> Samples:
+        """Draw what the generator's side descends on."""
+
+    def generator_loss(self, samples: Samples) -> Tensor:
+        """What the generator's side minimizes."""
+
+    def players(self) -> Mapping[str, Player]:
+        """The players by name."""
+
+    def generator_parameters(self) -> dict[str, Tensor]:
+        """The parameters by name that the generator's optimizer moves."""
+
+
+class Gradients(NamedTuple):
+    """What a player is moved by, and what is to be recorded."""
+
+    parameters: dict[str, Tensor]
+    """The leaves by name."""
+    values: tuple[Tensor | None, ...]
+    """The gradient of each; `None` where the loss does not depend on it."""
+    loss: Tensor
+    """The player's loss without penalties, a detached 0-dimensional tensor."""
+    penalty: Tensor | None = None
+    real_logits: Tensor | None = None
+    fake_logits: Tensor | None = None
+
+
+GradientFunction = Callable[[Batch], Gradients]
+
+
+class Step:
+    """Takes the steps of a game.
+
+    Args:
+        game: The inference.
+    """
+
+    def __init__(self, game: Game) -> None:
+        self.game = game
+        self.for_discriminator: GradientFunction = self.discriminator_gradients
+        self.for_generator: GradientFunction = self.generator_gradients
+        self.num_updates = 0
+        """The updates of the discriminator so far, by which lazy penalties are due."""
+        self._shared: Samples | None = None
+
+    def take(self, for_discriminator: Sequence[Batch], for_generator: Sequence[Batch]) -> StepRecord:
+        """Update the discriminator once on each of its minibatches, then the generator's side on each of its own."""
+        game, record = self.game, StepRecord()
+        self._shared = None
+        for batch in for_discriminator:
+            found = self.for_discriminator(batch)
+            self._update_discriminator(found)
+            record = StepRecord(None, found.loss, found.penalty, found.real_logits, found.fake_logits)
+        if for_discriminator:
+            game.optim_d.advance_schedule()
+        for batch in for_generator:
+            found = self.for_generator(batch)
+            self._update_generator(found)
+            record = record._replace(generator_loss=found.loss)
+        if for_generator:
+            game.optim.advance_schedule()
+        return record
+
+    def discriminator_gradients(self, batch: Batch) -> Gradients:
+        """The gradients of the discriminator's loss and penalties, on fresh draws."""
+        game = self.game
+        with torch.set_grad_enabled(game.share_draws):
+            samples = game.draw(batch)
+        samples.check_alike()
+        self._shared = samples if game.share_draws else None
+        judgement = self._judge(samples)
+        loss = total(game.loss.discriminator(judgement.real_logits, judgement.fake_logits))
+        parameters = game.discriminator.meet(_parameters(loss, judgement))
+        penalty = self._penalty(judgement)
+        return Gradients(
+            parameters,
+            _gradients(loss if penalty is None else loss + penalty, parameters),
+            loss.detach(),
+            None if penalty is None else penalty.detach(),
+            judgement.real_logits.detach(),
+            judgement.fake_logits.detach(),
+        )
+
+    def generator_gradients(self, batch: Batch) -> Gradients:
+        """The gradients of the generator's loss: on fresh draws, or on those that the discriminator just saw."""
+        game, samples = self.game, self._shared
+        if samples is None:
+            samples = game.draw_for_generator(batch)
+        self._shared = None  # after an update their graph would be that of other parameters
+        loss = game.generator_loss(samples)
+        parameters = samples.parameters
+        if game.selection:
+            parameters = {name: leaf for name, leaf in parameters.items() if name in game.selection}
+        return Gradients(parameters, _gradients(loss, parameters), loss.detach())
+
+    def meet(self) -> None:
+        """Give each player's optimizer the parameters that it does not know yet.
+
+        Raises:
+            ValueError: A parameter belongs to both players.
+        """
+        game, decaying = self.game, set[Tensor]()
+        for player in game.players().values():
+            if player is not game.discriminator:
+                _check_apart(player.parameters, game.discriminator.parameters)
+                decaying |= player.decaying()
+        game.optim.meet(game.generator_parameters(), decaying)
+        game.optim_d.meet(game.discriminator.parameters, game.discriminator.decaying())
+
+    def _update_discriminator(self, found: Gradients) -> None:
+        game = self.game
+        if not game.optim_d.knows(found.parameters.values()):
+            self.meet()
+        parameters = list(found.parameters.values())
+        game.optim_d.update(parameters, found.values)
+        self.num_updates += 1
+        for given in game.penalties:
+            if isinstance(given, Penalty):
+                given.after_update(parameters)
+
+    def _update_generator(self, found: Gradients) -> None:
+        game = self.game
+        if not game.optim.knows(found.parameters.values()):
+            self.meet()
+        game.optim.update(list(found.parameters.values()), found.values)
+        if game.average is not None:
+            game.average.update(found.parameters)
+
+    def _judge(self, samples: Samples) -> Judgement:
+        """Have both samples judged; no graph of the model goes further, even of one under `torch.enable_grad()`."""
+        discriminator = self.game.discriminator
+        differentiates = any(getattr(given, "reads_gradients", True) for given in self.due_penalties())
+        real, fake = (
+            {
+                site: rows.detach().requires_grad_(differentiates and rows.is_floating_point())
+                for site, rows in sample.items()
+            }
+            for sample in (samples.real, samples.fake)
+        )
+        # The gradient at one sample's rows costs the other's as well where both were judged in one call.
+        logits = (discriminator(real), discriminator(fake)) if differentiates else discriminator.both(real, fake)
+        return Judgement(discriminator, real, fake, *logits)
+
+    def due_penalties(self) -> list[PenaltyFunction]:
+        """The penalties that act at this update."""
+        return [given for given in self.game.penalties if self.num_updates % getattr(given, "every", 1) == 0]
+
+    def _penalty(self, judgement: Judgement) -> Tensor | None:
+        """The sum of the penalties that are due, each times the number of updates that it stands for."""
+        if not self.game.penalties:
+            return None
+        terms = [getattr(given, "every", 1) * given(judgement).mean() for given in self.due_penalties()]
+        return reduce(add, terms) if terms else None
+
+
+def total(losses: Sequence[Tensor]) -> Tensor:
+    """The sum of the means of per-row losses."""
+    return reduce(add, (rows.mean() for rows in losses))
+
+
+def _gradients(loss: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor | None, ...]:
+    if not parameters:  # all of them are frozen at this step
+        return ()
+    return torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+
+
+def _parameters(loss: Tensor, judgement: Judgement) -> list[Tensor]:
+    """The discriminator's parameters: what its loss depends on, without the rows that penalties differentiate by."""
+    rows = {id(value) for sample in (judgement.real, judgement.fake) for value in sample.values()}
+    return [leaf for leaf in leaves(loss) if id(leaf) not in rows]
+
+
+def _check_apart(generator: dict[str, Tensor], discriminator: dict[str, Tensor]) -> None:
+    """Refuse a parameter that both players would train.
+
+    Raises:
+        ValueError: There is one; the message has its names.
+    """
+    names = {id(parameter): name for name, parameter in generator.items()}
+    for name, parameter in discriminator.items():
+        if id(parameter) in names:
+            raise ValueError(
+                f"parameter {names[id(parameter)]!r} of the model is also the discriminator's ({name!r}). "
+                "Each player trains its own: give the discriminator a network of its own, or detach what it borrows."
+            )
