@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -153,7 +155,7 @@ class SquaredGradient(SitePenalty):
         squares = [gradient.square().sum(1) for gradient in _gradients(logits, [rows[site] for site in sites])]
         if self.relative:
             squares = [_total_variance(reference[site]) * square for site, square in zip(sites, squares, strict=True)]
-        return self._weight / 2 * torch.stack(squares).sum(0)
+        return self._weight / 2 * reduce(add, squares)
 
 
 class R1(SquaredGradient):

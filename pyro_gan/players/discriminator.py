@@ -102,9 +102,9 @@ class Discriminator(Player):
         alike = all(rows.dtype == fake[site].dtype and rows.device == fake[site].device for site, rows in real.items())
         if not alike or not self._treats_rows_alone(real, fake):
             return self(real), self(fake)
-        num_real = len(next(iter(real.values())))
-        logits = self(_joined(real, fake))
-        return logits[:num_real], logits[num_real:]
+        sizes = [len(next(iter(sample.values()))) for sample in (real, fake)]
+        real_logits, fake_logits = self(_joined(real, fake)).split(sizes)
+        return real_logits, fake_logits
 
     def meet(self, parameters: list[Tensor]) -> dict[str, Tensor]:
         """Take note of parameters that may be new; return them by the names that they got at first sight."""
@@ -128,20 +128,21 @@ class Discriminator(Player):
 
     @contextmanager
     def _looking_twice(self) -> Iterator[None]:
-        with kept_buffers(*self.modules), kept_random_state(self.device), torch.enable_grad():
+        with kept_buffers(*self.modules), kept_random_state(self.device), torch.enable_grad(), self.creating:
             yield
 
     def _are_alike(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> bool:
         """Whether one joint call gives the logits and gradients of two calls, and leaves nothing behind."""
         real, fake = ({site: rows.detach() for site, rows in sample.items()} for sample in (real, fake))
+        self._fill_others()
         buffers = [buffer for module in self.modules for buffer in module.buffers(recurse=False)]
         before, random_state = [buffer.clone() for buffer in buffers], random_states(self.device)
-        one_by_one = torch.cat([self(real), self(fake)])
+        one_by_one = torch.cat([self._judge(real), self._judge(fake)])
         if not all(map(torch.equal, random_states(self.device), random_state)):
             return False
         if not all(map(torch.equal, buffers, before)):
             return False
-        together = self(_joined(real, fake))
+        together = self._judge(_joined(real, fake))
         weights = torch.linspace(-1.0, 2.0, len(together), dtype=together.dtype, device=together.device)
         parameters = [leaf for leaf in leaves(one_by_one) if leaf in set(leaves(together))]
         gradients = (

@@ -6,7 +6,6 @@ used.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import pyro
@@ -73,9 +72,8 @@ class ImplicitModel(Player):
         self._fill_others()
         if self.sites is None:
             self.sites = _only_candidate(self.found)
-        # Off the CPU, checking the arguments of distributions waits for the device; the first run has checked them.
-        unchecked = nullcontext() if self.device.type == "cpu" else pyro.distributions.validation_enabled(False)
-        with self.creating, unchecked:
+        # Checking the arguments of distributions takes time, and waits for a device; the first run has checked them.
+        with self.creating, pyro.distributions.validation_enabled(False):
             draw = self._run(Draw(self.sites, self._meet, scored), arguments)
         if len(draw.values) != len(self.sites or ()):
             missing = sorted(set(self.sites or ()) - set(draw.values))

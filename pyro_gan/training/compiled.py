@@ -11,22 +11,22 @@ compiled gradients are right, at the first call and at ever rarer later ones. Wh
 used, and a warning says why.
 """
 
-import random
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
-import numpy as np
+import pyro
 import torch
 from pyro.distributions import validation_enabled
+from pyro.util import get_rng_state
 from torch import Tensor, nn
 
 from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.players.first_look import kept_buffers, kept_random_state, random_states, set_random_states
 from pyro_gan.training.python_state import python_state
-from pyro_gan.training.step import GradientFunction, Gradients
+from pyro_gan.training.step import Game, GradientFunction, Gradients, Step
 
 MOST_VERSIONS = 8
 """The number of kinds of calls for each of which a function is compiled; further ones are eager."""
@@ -154,7 +154,9 @@ class Compiled:
         expected, buffers, states = self._eager(batch)
         with self._kept_if_refused():
             found = _run(version, batch)
-            if not all(map(_agree, (*flat(found), *self._buffers()), (*flat(expected), *buffers))):
+            scale = max((_largest(value) for value in expected.values), default=0.0)
+            are_alike = all(_agree(one, other, scale) for one, other in zip(found.values, expected.values, strict=True))
+            if not are_alike or not all(map(_agree, (*found[2:], *self._buffers()), (*expected[2:], *buffers))):
                 raise NotCompilable(
                     "compiled and eager ones differ, as where they depend on something that is no tensor. Keep what "
                     "changes along a run in tensors that are changed in place"
@@ -317,17 +319,84 @@ def _kind(batch: Batch) -> Hashable:
 
 def _drawn_on_the_host() -> Hashable:
     """The states of Python's and NumPy's random generators."""
-    kind, keys, *others = np.random.get_state(legacy=True)
-    return random.getstate(), kind, np.asarray(keys).tobytes(), tuple(others)
+    states = get_rng_state()
+    kind, keys, *others = states["numpy"]
+    return states["random"], kind, keys.tobytes(), tuple(others)
 
 
-def _agree(found: Tensor | None, expected: Tensor | None) -> bool:
-    """Whether two tensors are the same but for rounding, which is relative to the largest of their numbers."""
+def _agree(found: Tensor | None, expected: Tensor | None, scale: float | None = None) -> bool:
+    """Whether two tensors are the same but for rounding.
+
+    Args:
+        found: One of them.
+        expected: The other.
+        scale: The size of the numbers of whose sums and differences they are made; by default their largest.
+    """
     if found is None or expected is None:
         return found is expected
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return False
-    if not found.is_floating_point() or not found.numel():
+    if not found.is_floating_point():
         return torch.equal(found, expected)
     unit = torch.finfo(found.dtype).eps ** 0.5
-    return torch.allclose(found, expected, rtol=unit, atol=unit * float(expected.abs().max()), equal_nan=True)
+    atol = unit * (_largest(expected) if scale is None else scale)
+    return torch.allclose(found, expected, rtol=unit, atol=atol, equal_nan=True)
+
+
+def _largest(value: Tensor | None) -> float:
+    return 0.0 if value is None or not value.numel() else float(value.detach().abs().max())
+
+
+def compiled(step: Step, game: Game) -> tuple[Compiled, Compiled]:
+    """Both gradient functions of a step, compiled at their first calls.
+
+    Args:
+        step: The step.
+        game: Its inference.
+    """
+    functions = [player.function for player in game.players().values()]
+
+    def modules() -> list[nn.Module]:
+        return [module for player in game.players().values() for module in player.modules]
+
+    def facts_of_discriminator() -> Hashable:
+        due = tuple((id(given), _numbers(given)) for given in step.due_penalties())
+        return (*_facts(modules()), id(game.loss), _numbers(game.loss), due)
+
+    def facts_of_generator() -> Hashable:
+        return (*_facts(modules()), id(game.loss), _numbers(game.loss))
+
+    return (
+        Compiled(
+            step.discriminator_gradients,
+            "the discriminator's gradients",
+            facts_of_discriminator,
+            [*functions, *game.penalties],
+            modules,
+            game.device,
+        ),
+        Compiled(
+            step.generator_gradients, "the generator's gradients", facts_of_generator, functions, modules, game.device
+        ),
+    )
+
+
+def _facts(modules: list[nn.Module]) -> tuple[Hashable, ...]:
+    """What a call depends on beside values of tensors: modes, and which tensors are read and which are trained."""
+    tensors = [
+        tensor for module in modules for part in (module._parameters, module._buffers) for tensor in part.values()
+    ]
+    registered = [parameter for _, parameter in pyro.get_param_store().named_parameters()]
+    return (
+        tuple([module.training for module in modules]),
+        tuple(map(id, tensors)),
+        tuple([tensor is not None and tensor.requires_grad for tensor in tensors]),
+        tuple(map(id, registered)),
+        tuple([parameter.requires_grad for parameter in registered]),
+    )
+
+
+def _numbers(value: object) -> Hashable:
+    """The numbers among an object's attributes, which compiled code has burned in."""
+    attributes = getattr(value, "__dict__", {})
+    return tuple([(name, each) for name, each in attributes.items() if isinstance(each, bool | int | float | str)])

@@ -88,11 +88,15 @@ class PlayerOptimizer:
         self._fill()
         self.set_progress(self._progress)
 
+    def clear(self) -> None:
+        """Let go of the last gradients, so that the next ones find their memory."""
+        for parameter in self._known:
+            parameter.grad = None
+
     def update(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
         """One descent step in the given parameters and no others, along their gradients."""
         optimizer = self._made()
-        for parameter in self._known:
-            parameter.grad = None
+        self.clear()
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else _laid_out(gradient, parameter, self._clips())
         if not parameters:  # all of them are frozen at this step

@@ -63,7 +63,7 @@ def _parts(value: Any) -> Iterator[Any]:
         yield from _of_function(function)
     elif hasattr(value, "__dict__") and not type(value).__module__.startswith(("torch", "pyro.", "numpy")):
         yield from vars(value).values()
-        yield getattr(type(value), "__call__", None)
+        yield vars(type(value)).get("__call__")
 
 
 def _of_function(function: FunctionType) -> Iterator[Any]:

@@ -101,7 +101,7 @@ def _shapes(record: StepRecord) -> list[tuple[int, ...] | None]:
 
 
 def _on_host(records: Sequence[StepRecord], loss: Loss) -> list[dict[str, float]]:
-    """The numbers of records of the same shapes by name, in one transfer."""
+    """The numbers of records of the same shapes by name, in few transfers."""
     columns: dict[str, Tensor] = {}
     for name in ("generator_loss", "discriminator_loss", "penalty"):
         values = [value for value in (getattr(record, name) for record in records) if value is not None]
@@ -110,10 +110,12 @@ def _on_host(records: Sequence[StepRecord], loss: Loss) -> list[dict[str, float]
     real = [record.real_logits for record in records if record.real_logits is not None]
     fake = [record.fake_logits for record in records if record.fake_logits is not None]
     if real and fake and loss.implies_log_ratio:
+        # In double precision and then rounded, so that the numbers do not depend on how many are read at once.
+        logits = (torch.stack(each).to("cpu").to(torch.float64) for each in (real, fake))
         with torch.no_grad():
-            both = mean_probabilities(torch.stack(real), torch.stack(fake), loss)
-        columns["real_probability"], columns["fake_probability"] = both
-    rows = torch.stack(list(columns.values()), 1).tolist()
+            both = mean_probabilities(*logits, loss)
+        columns["real_probability"], columns["fake_probability"] = (each.float() for each in both)
+    rows = torch.stack([column.cpu() for column in columns.values()], 1).tolist()
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 

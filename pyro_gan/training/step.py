@@ -37,6 +37,7 @@ class Game(Protocol):
     selection: Selection
     average: MovingAverage | None
     share_draws: bool
+    device: torch.device
 
     def draw(self, batch: Batch) -> Samples:
         """Draw the two samples to compare."""
@@ -86,17 +87,23 @@ class Step:
         """The updates of the discriminator so far, by which lazy penalties are due."""
         self._shared: Samples | None = None
 
+    def take_eagerly(self) -> None:
+        """Compute gradients operation by operation."""
+        self.for_discriminator, self.for_generator = self.discriminator_gradients, self.generator_gradients
+
     def take(self, for_discriminator: Sequence[Batch], for_generator: Sequence[Batch]) -> StepRecord:
         """Update the discriminator once on each of its minibatches, then the generator's side on each of its own."""
         game, record = self.game, StepRecord()
         self._shared = None
         for batch in for_discriminator:
+            game.optim_d.clear()
             found = self.for_discriminator(batch)
             self._update_discriminator(found)
             record = StepRecord(None, found.loss, found.penalty, found.real_logits, found.fake_logits)
         if for_discriminator:
             game.optim_d.advance_schedule()
         for batch in for_generator:
+            game.optim.clear()
             found = self.for_generator(batch)
             self._update_generator(found)
             record = record._replace(generator_loss=found.loss)
@@ -192,13 +199,19 @@ class Step:
         """The sum of the penalties that are due, each times the number of updates that it stands for."""
         if not self.game.penalties:
             return None
-        terms = [getattr(given, "every", 1) * given(judgement).mean() for given in self.due_penalties()]
+        terms = [_for_all_updates(given, given(judgement).mean()) for given in self.due_penalties()]
         return reduce(add, terms) if terms else None
 
 
 def total(losses: Sequence[Tensor]) -> Tensor:
     """The sum of the means of per-row losses."""
     return reduce(add, (rows.mean() for rows in losses))
+
+
+def _for_all_updates(given: PenaltyFunction, term: Tensor) -> Tensor:
+    """A lazy penalty's term at an update, which stands for those at which it is left out."""
+    every = getattr(given, "every", 1)
+    return term if every == 1 else every * term
 
 
 def _gradients(loss: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor | None, ...]:
