@@ -153,9 +153,11 @@ class SquaredGradient(SitePenalty):
         """
         sites = self.covered_sites(rows)
         squares = [gradient.square().sum(1) for gradient in _gradients(logits, [rows[site] for site in sites])]
-        if self.relative:
-            squares = [_total_variance(reference[site]) * square for site, square in zip(sites, squares, strict=True)]
-        return self._weight / 2 * reduce(add, squares)
+        half = self._weight / 2
+        if not self.relative:
+            return half * reduce(add, squares)
+        weights = [half * _total_variance(reference[site]) for site in sites]
+        return reduce(add, [weight * square for weight, square in zip(weights, squares, strict=True)])
 
 
 class R1(SquaredGradient):
@@ -292,7 +294,7 @@ class GradientPenalty(SitePenalty):
 def _gradients(logits: Tensor, rows: list[Tensor]) -> list[Tensor]:
     """The gradient of each row's logit for each site, with shape `(num_rows, num_elements)`; 0 where there is none."""
     gradients = torch.autograd.grad(logits.sum(), rows, create_graph=True, materialize_grads=True)
-    return [gradient.reshape(len(gradient), -1) for gradient in gradients]
+    return [gradient if gradient.dim() == 2 else gradient.reshape(len(gradient), -1) for gradient in gradients]
 
 
 def _norms(gradients: list[Tensor]) -> Tensor:
@@ -317,8 +319,9 @@ def _interpolate(
     epsilon = torch.rand(num_rows, dtype=first.dtype, device=first.device)
     if at_ends:
         epsilon = (1 - (math.pi * epsilon).cos()) / 2
-    between = {site: _between(fake[site][:num_rows], real[site][:num_rows], epsilon) for site in sites}
-    return {site: rows[:num_rows] for site, rows in real.items()} | between
+    if len(first) != len(fake[sites[0]]):
+        real, fake = ({site: rows[:num_rows] for site, rows in sample.items()} for sample in (real, fake))
+    return {**real, **{site: _between(fake[site], real[site], epsilon) for site in sites}}
 
 
 def _between(fake: Tensor, real: Tensor, epsilon: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Devices: which one, and how the user's modules and noise get there."""
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -67,10 +69,27 @@ def calling_modules(on_call: Callable[[nn.Module], None], *modules: nn.Module) -
                 called.append(part)
                 on_call(part)
 
-    handle = register_module_forward_pre_hook(meet)
-    try:
-        for module in modules:
-            meet(module)
-        yield called
-    finally:
-        handle.remove()
+    with _uncompiled():  # torch.compile would compile the hook into the user's network
+        handle = register_module_forward_pre_hook(meet)
+        try:
+            for module in modules:
+                meet(module)
+            yield called
+        finally:
+            handle.remove()
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """A context in which networks that the user compiled run as they were written."""
+    if "torch._dynamo" not in sys.modules:  # nothing has been compiled yet
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks")
+        yield
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module was compiled by the user, by `torch.compile(module)` or `module.compile()`."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
+from pyro_gan.players.devices import is_compiled
 from pyro_gan.players.first_look import kept_buffers, kept_random_state, random_states
 from pyro_gan.players.player import Player
 
@@ -88,6 +89,21 @@ class Discriminator(Player):
         _check_takes(self.function, tuple(real))
         if not self.is_known and hasattr(self.function, "setup"):
             self.function.setup(supports, real)
+
+    def check_differentiable_twice(self, reader: str) -> None:
+        """Refuse a network that the user compiled where gradients of its gradients are needed.
+
+        Args:
+            reader: What needs them, for the message.
+
+        Raises:
+            ValueError: It is one.
+        """
+        if any(map(is_compiled, self.modules)):
+            raise ValueError(
+                f"{reader} needs gradients of the discriminator's gradients, which torch.compile(network) does not "
+                "offer. Pass the network itself and run(..., compile=True), which compiles the penalty too."
+            )
 
     def both(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The logits of real and of fake rows, in one call where that makes no difference.

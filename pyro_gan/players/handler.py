@@ -37,6 +37,8 @@ class Draw(Messenger):
         sites: The sites to keep; `None` looks: it keeps every candidate, and describes all random variables.
         meet: Called with each parameter's name and unconstrained leaf; it may return a new constrained value.
         scored: Sites whose log-densities are kept, with the shape of their plates; observed ones are not drawn afresh.
+        plain: Parameters that have been met and are their own constrained values, by name; further ones are added.
+        looks: Whether random variables are described.
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class Draw(Messenger):
         sites: Sequence[str] | None,
         meet: Callable[[str, Tensor], Tensor | None],
         scored: Sequence[str] = (),
+        plain: dict[str, Tensor] | None = None,
         looks: bool = False,
     ) -> None:
         super().__init__()
+        self.plain = {} if plain is None else plain
+        self.stored = pyro.get_param_store()._params
         self.sites = sites
         self.meet = meet
         self.scored = scored
@@ -58,6 +63,12 @@ class Draw(Messenger):
         self.scales: dict[str, float | Tensor] = {}
         self.log_factor: Tensor | None = None
         self.found: dict[str, Site] = {}
+
+    def _pyro_param(self, msg: Any) -> None:
+        """Answer for a plain parameter, which takes Pyro's store longer: a model asks for all of them in each run."""
+        leaf = self.plain.get(msg["name"])
+        if leaf is not None and self.stored.get(msg["name"]) is leaf and msg["value"] is None:
+            msg["value"] = leaf
 
     def _pyro_sample(self, msg: Any) -> None:
         if not self._is_compared(msg) or not msg["is_observed"] or msg["infer"].get("_deterministic"):
@@ -81,15 +92,19 @@ class Draw(Messenger):
             self.found[msg["name"]] = _look_at(msg, msg["name"] in self.observed)
 
     def _pyro_post_param(self, msg: Any) -> None:
-        reference = getattr(msg["value"], "unconstrained", None)
-        if reference is None:  # a handler such as poutine.lift has made a random variable of it
-            return
-        leaf = reference()
-        value = self.meet(msg["name"], leaf)
-        if value is not None:
-            msg["value"] = value
+        name, leaf = msg["name"], msg["value"]
+        if self.plain.get(name) is not leaf:
+            reference = getattr(leaf, "unconstrained", None)
+            if reference is None:  # a handler such as poutine.lift has made a random variable of it
+                return
+            leaf = reference()
+            value = self.meet(name, leaf)
+            if value is not None:
+                msg["value"] = value
+            if msg["value"] is leaf:
+                self.plain[name] = leaf
         if leaf.requires_grad:
-            self.parameters[msg["name"]] = leaf
+            self.parameters[name] = leaf
 
     def _is_compared(self, msg: Any) -> bool:
         if self.sites is not None:

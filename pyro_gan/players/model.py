@@ -52,6 +52,7 @@ class ImplicitModel(Player):
         self.sites = None if sites is None else tuple(sites)
         self.calls = Calls(model, role, self.sites or ())
         self.found: dict[str, Site] = {}
+        self._plain: dict[str, Tensor] = {}
 
     def draw(self, arguments: Arguments, scored: Sequence[str] = ()) -> Draw:
         """Run the model once.
@@ -74,7 +75,7 @@ class ImplicitModel(Player):
             self.sites = _only_candidate(self.found)
         # Checking the arguments of distributions takes time, and waits for a device; the first run has checked them.
         with self.creating, pyro.distributions.validation_enabled(False):
-            draw = self._run(Draw(self.sites, self._meet, scored), arguments)
+            draw = self._run(Draw(self.sites, self._meet, scored, self._plain), arguments)
         if len(draw.values) != len(self.sites or ()):
             missing = sorted(set(self.sites or ()) - set(draw.values))
             raise ValueError(f"site {missing[0]!r} is missing from this run of the {self.role}. Draw it in every run.")

@@ -62,8 +62,8 @@ class Compiled:
     Args:
         function: The gradient function.
         what: What it computes, for messages.
-        facts: Tells what else a call depends on, such as modules' modes: where that changes, the function is compiled
-            anew.
+        facts: Tells what else a call depends on, such as modules' modes, and the numbers that the loss and penalties
+            hold: where that changes, the function is compiled anew.
         functions: The users' callables in it.
         modules: Gives the modules that these call.
         device: Where it works.
@@ -78,7 +78,7 @@ class Compiled:
         self,
         function: GradientFunction,
         what: str,
-        facts: Callable[[], Hashable],
+        facts: Callable[[], tuple[Hashable, Hashable]],
         functions: list[Callable[..., Any]],
         modules: Callable[[], list[nn.Module]],
         device: torch.device,
@@ -93,13 +93,13 @@ class Compiled:
         self.num_compilations = 0
         self.seconds = 0.0
         self._versions: dict[Hashable, Version] = {}
-        self._calls: dict[Hashable, int] = {}
+        self._calls: dict[Any, int] = {}
 
     def __call__(self, batch: Batch) -> Gradients:
         """The gradients on a minibatch."""
         if self.reason is not None:
             return self.function(batch)
-        kind = (_kind(batch), self.facts())
+        kind = (_kind(batch), *self.facts())
         version = self._versions.get(kind)
         try:
             if version is None:
@@ -115,12 +115,17 @@ class Compiled:
         """Compiled code is neither copied nor pickled; a copy compiles anew."""
         return {**vars(self), "_versions": {}, "_calls": {}}
 
-    def _first(self, kind: Hashable, batch: Batch) -> Gradients:
+    def _first(self, kind: tuple[Hashable, ...], batch: Batch) -> Gradients:
         """Compile the function for a kind of call, and compare."""
         if len(self._versions) == MOST_VERSIONS:
             raise NotCompilable(
                 f"they were asked for in more than {MOST_VERSIONS} ways: minibatches of other shapes or types, other "
                 "modes of modules, other parameters. Keep these alike, for example with drop_last=True"
+            )
+        if any(one[:-1] == kind[:-1] and number == 1 for one, number in self._calls.items()):
+            raise NotCompilable(
+                "a number of the loss or of a penalty changes from step to step. Keep it in a tensor that is changed "
+                "in place, as the weights of pyro_gan.penalties are"
             )
         start = time.perf_counter()
         self._eager(batch)  # an error of the user's own is raised here
@@ -133,7 +138,7 @@ class Compiled:
 
     def _compile(self, batch: Batch) -> Version:
         before = [id(buffer) for buffer in self._buffers()]
-        with self._kept(), validation_enabled(False):
+        with self._kept(), validation_enabled(False), _without_torchs_warnings():
             trace, other = (traced(self.function, batch) for _ in range(2))
         if before != [id(buffer) for buffer in self._buffers()]:
             raise NotCompilable("a module replaces its buffers. Have it write into them, with copy_()")
@@ -142,7 +147,8 @@ class Compiled:
                 "what is computed changes from one run to the next, as where Python counts calls. Keep such numbers in "
                 "tensors that are changed in place"
             )
-        call = _inductor(trace.graph, [*trace.live, *tensors_of(batch)])
+        with _without_torchs_warnings():
+            call = _inductor(trace.graph, [*trace.live, *tensors_of(batch)])
         return Version(call, trace.live, trace.parameters, trace.places)
 
     def _compared(self, version: Version, batch: Batch) -> Gradients:
@@ -212,6 +218,14 @@ class Compiled:
         return self.function(batch)
 
 
+@contextmanager
+def _without_torchs_warnings() -> Iterator[None]:
+    """A context without warnings: an eager run has shown the user's own, and those of compiling are torch's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def flat(gradients: Gradients) -> tuple[Tensor | None, ...]:
     """All tensors of gradients, but for the parameters."""
     return (*gradients.values, *gradients[2:])
@@ -223,6 +237,7 @@ def traced(function: GradientFunction, batch: Batch) -> Trace:
     Raises:
         NotCompilable: It can not be traced.
     """
+    from torch._dynamo import config
     from torch.fx.experimental.proxy_tensor import make_fx
 
     names = list(batch) if isinstance(batch, dict) else None
@@ -238,7 +253,8 @@ def traced(function: GradientFunction, batch: Batch) -> Trace:
         return tuple(values)
 
     try:
-        graph = make_fx(of_tensors)(*tensors_of(batch))
+        with config.patch(error_on_nested_fx_trace=False):  # networks that the user compiled run as they were written
+            graph = make_fx(of_tensors)(*tensors_of(batch))
     except Exception as error:  # whatever an operation raises that can not be traced
         raise NotCompilable(_why_not_traced(error)) from error
     return Trace(graph, _lifted(graph), parameters, places)
@@ -359,12 +375,12 @@ def compiled(step: Step, game: Game) -> tuple[Compiled, Compiled]:
     def modules() -> list[nn.Module]:
         return [module for player in game.players().values() for module in player.modules]
 
-    def facts_of_discriminator() -> Hashable:
-        due = tuple((id(given), _numbers(given)) for given in step.due_penalties())
-        return (*_facts(modules()), id(game.loss), _numbers(game.loss), due)
+    def facts_of_discriminator() -> tuple[Hashable, Hashable]:
+        used = [game.loss, *step.due_penalties()]
+        return (*_facts(modules()), *map(id, used)), tuple(map(_numbers, used))
 
-    def facts_of_generator() -> Hashable:
-        return (*_facts(modules()), id(game.loss), _numbers(game.loss))
+    def facts_of_generator() -> tuple[Hashable, Hashable]:
+        return (*_facts(modules()), id(game.loss)), _numbers(game.loss)
 
     return (
         Compiled(

@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.penalties import Penalty
+from pyro_gan.penalties import Penalty, SitePenalty
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.discriminator import check_logits
 from pyro_gan.training.step import Game, Step
@@ -52,6 +52,9 @@ def look(game: Unmet, step: Step, batch: Batch) -> None:
         discriminator.set_up(game.typical_rows(real, fake), dict(game.supports()))
         discriminator(real)
         check_logits(discriminator(fake))
+        for given in game.penalties:
+            if isinstance(given, SitePenalty):
+                discriminator.check_differentiable_twice(type(given).__name__)
         discriminator.both(real, fake)  # it finds out whether they can be judged in one call
         game.selection.check(game.met_parameters())
         step.meet()

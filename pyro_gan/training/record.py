@@ -111,9 +111,9 @@ def _on_host(records: Sequence[StepRecord], loss: Loss) -> list[dict[str, float]
     fake = [record.fake_logits for record in records if record.fake_logits is not None]
     if real and fake and loss.implies_log_ratio:
         # In double precision and then rounded, so that the numbers do not depend on how many are read at once.
-        logits = (torch.stack(each).to("cpu").to(torch.float64) for each in (real, fake))
+        real_logits, fake_logits = (torch.stack(each).to("cpu").to(torch.float64) for each in (real, fake))
         with torch.no_grad():
-            both = mean_probabilities(*logits, loss)
+            both = mean_probabilities(real_logits, fake_logits, loss)
         columns["real_probability"], columns["fake_probability"] = (each.float() for each in both)
     rows = torch.stack([column.cpu() for column in columns.values()], 1).tolist()
     return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -1,0 +1,358 @@
+"""Compiled gradients are the eager ones, or the eager ones are used and a warning says why."""
+
+import copy
+import itertools
+import random
+import warnings
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import test_contract
+import torch
+from models import network_model, networks
+from torch import nn
+from torch._inductor import config
+
+from pyro_gan import GANInference
+from pyro_gan.callbacks import Callback
+from pyro_gan.losses import NonSaturating
+from pyro_gan.penalties import R1, Penalty, ZeroCentredGradientPenalty
+from pyro_gan.training.compiled import MOST_VERSIONS
+
+ROWS = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
+SLOW = ("automatic gan", "automatic bigan", "automatic klqp", "implicit_klqp_prior")
+
+
+def sgd(parameters):
+    """Adam divides by the gradient's size, which makes the rounding of a gradient of 0 as large as any step."""
+    return torch.optim.SGD(parameters, lr=1e-3)
+
+
+def values(inference):
+    return {
+        f"{role} {name}": leaf.detach().clone()
+        for role, player in inference.players().items()
+        for name, leaf in player.parameters.items()
+    }
+
+
+def distance(one, other):
+    assert one.keys() == other.keys()
+    return max((value - other[name]).abs().max().item() for name, value in one.items())
+
+
+def make(model=None, discriminator=None, seed=0, batch_norm=False, **options):
+    """A small inference on networks of its own, with nothing left of earlier ones."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(seed)
+    generator, judge = networks(batch_norm=batch_norm)
+    model = network_model(generator, 2) if model is None else model(generator)
+    return GANInference(model, judge if discriminator is None else discriminator(judge), sgd, sgd, **options)
+
+
+def trained(inference, compile, num_steps=12, rows=ROWS, **options):
+    pyro.set_rng_seed(1)
+    return inference.run(rows, num_steps=num_steps, batch_size=32, progress=False, compile=compile, **options)
+
+
+def both(inference):
+    """The compiled functions of the discriminator's and of the generator's gradients."""
+    return inference._step.for_discriminator, inference._step.for_generator
+
+
+def assert_compiled_once(inference):
+    assert [(each.reason, each.num_compilations) for each in both(inference)] == [(None, 1), (None, 1)]
+
+
+def told(reason, **arguments):
+    """The warnings of a run that goes on eagerly, and that its parameters are those of an eager run, bit for bit."""
+    expected = values(trained(make(**arguments), compile=False))
+    inference = make(**arguments)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trained(inference, compile=True)
+    messages = [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
+    assert messages and all("go on eagerly" in message and reason in message for message in messages), messages
+    assert len(messages) == sum(each.reason is not None for each in both(inference))  # once each
+    assert all(message.endswith("or leave out compile=True.") for message in messages)
+    return distance(values(inference), expected), inference
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=[pytest.mark.slow] * (each in SLOW)) for each in test_contract.CASES]
+)
+def test_two_hundred_steps_are_those_of_an_eager_run(name):
+    case, found = test_contract.CASES[name], {}
+    for compile in (False, True):
+        inference = test_contract.build(case, form=case.models[0], optim=sgd, optim_d=sgd)
+        trained(inference, compile, 200, test_contract.DATA)
+        found[compile] = values(inference)
+    assert_compiled_once(inference)
+    assert distance(found[True], found[False]) < 1e-4
+    untrained = test_contract.build(case, form=case.models[0], optim=sgd, optim_d=sgd)
+    untrained.evaluate_loss(test_contract.ROWS)
+    assert distance(found[True], values(untrained)) > 1e-3
+
+
+def test_the_default_recipe_falls_along_a_compiled_run_as_along_an_eager_one():
+    penalty = ZeroCentredGradientPenalty(5.0, final_weight=0.01, relative=True)
+    found = [trained(make(penalty=penalty), compile, 50) for compile in (False, True)]
+    assert distance(*map(values, found)) < 1e-5
+    eager, compiled = (inference.history for inference in found)
+    for name in ("generator_loss", "discriminator_loss", "penalty", "real_probability", "fake_probability"):
+        assert compiled[name] == pytest.approx(eager[name], rel=1e-4)
+    # Burned in, the first weight would stay: the penalty falls with it, five hundredfold.
+    assert compiled["penalty"][-1] < 0.02 * compiled["penalty"][0]
+    assert_compiled_once(found[1])
+
+
+def test_the_default_optimizers_rates_fall_outside_of_what_is_compiled():
+    pyro.clear_param_store()
+    generator, discriminator = networks()
+    inference = GANInference(network_model(generator, 2), discriminator)
+    seen = []
+
+    class Rate(Callback):
+        def on_step(self, inference):
+            seen.append(inference.optim.optimizer.param_groups[0]["lr"])
+
+    trained(inference, True, 4, callbacks=[Rate()])
+    assert seen == pytest.approx([2e-3, 2e-3, 1e-3, 0.0])
+    assert_compiled_once(inference)
+
+
+def test_batch_statistics_move_as_in_an_eager_run():
+    found = []
+    for compile in (False, True):
+        inference = trained(make(batch_norm=True, loss=NonSaturating()), compile)
+        modules = [module for player in inference.players().values() for module in player.modules]
+        found.append([buffer.clone() for module in modules for buffer in module.buffers(recurse=False)])
+    assert len(found[0]) == 6 and found[0][2].item() == 24  # the generator's passes are counted in both updates
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)
+    assert_compiled_once(inference)
+
+
+def test_dropout_draws_the_same_numbers():
+    def dropped(judge):
+        return nn.Sequential(nn.Dropout(0.5), judge)
+
+    eager, compiled = (trained(make(discriminator=dropped, loss=NonSaturating()), compile) for compile in (False, True))
+    assert distance(values(compiled), values(eager)) < 1e-5
+    assert_compiled_once(compiled)
+
+
+def counting(generator):
+    calls = itertools.count()
+
+    def model(batch_size):
+        scale = 1 + next(calls) / 100
+        pyro.module("generator", generator)
+        with pyro.plate("data", batch_size):
+            eps = pyro.sample("eps", dist.Uniform(-1.0, 1.0).expand([2]).to_event(1))
+            return pyro.deterministic("x", scale * generator(eps), event_dim=1)
+
+    return model
+
+
+def noting(generator):
+    """It counts its calls, and nothing depends on it: compiled code would not count."""
+    calls = []
+
+    def model(batch_size):
+        calls.append(batch_size)
+        return network_model(generator, 2)(batch_size)
+
+    return model
+
+
+def random_on_the_host(draw):
+    def make_model(generator):
+        def model(batch_size):
+            return network_model(nn.Sequential(generator, Scaled(draw())), 2)(batch_size)
+
+        return model
+
+    return make_model
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        return self.scale * x
+
+
+class Counting(nn.Module):
+    """A discriminator that keeps its count in an attribute."""
+
+    def __init__(self, judge):
+        super().__init__()
+        self.judge, self._count = judge, 0
+
+    def forward(self, x):
+        self._count += 1
+        return self.judge(x) * (1 + 0.01 * self._count)
+
+
+class Branching(nn.Module):
+    """A discriminator that does one thing or another, as a value decides."""
+
+    def __init__(self, judge):
+        super().__init__()
+        self.judge = judge
+
+    def forward(self, x):
+        return self.judge(x) if x.mean() > 0 else 2 * self.judge(x)
+
+
+@pytest.mark.parametrize(
+    ("reason", "arguments"),
+    [
+        ("changes Python variables, such as a counter", {"model": counting}),
+        ("changes Python variables, such as a counter", {"model": noting}),
+        ("changes Python variables, such as a counter", {"discriminator": Counting}),
+        ("drawn from Python or NumPy", {"model": random_on_the_host(random.random)}),
+        ("drawn from Python or NumPy", {"model": random_on_the_host(lambda: float(np.random.rand()))}),  # noqa: NPY002
+        ("a tensor's value decides what is done", {"discriminator": Branching}),
+    ],
+)
+def test_what_can_not_be_compiled_is_eager_and_told_once(reason, arguments):
+    difference, _ = told(reason, loss=NonSaturating(), **arguments)
+    if arguments.get("model") in (counting, noting) or arguments.get("discriminator") is Counting:
+        assert difference < 0.05  # a count goes on with each comparison
+    else:
+        assert difference == 0
+
+
+def test_what_moves_on_later_is_found_by_a_later_comparison():
+    box = {"factor": torch.ones(())}
+
+    def moving(judge):
+        return lambda x: judge(x) * box["factor"]
+
+    inference = make(discriminator=moving, loss=NonSaturating())
+    trained(inference, True, 5)
+    assert_compiled_once(inference)
+    box["factor"] = torch.tensor(3.0)  # another tensor in its place, which compiled code does not see
+    with pytest.warns(RuntimeWarning, match="compiled and eager ones differ") as caught:
+        trained(inference, True, 5)
+    assert len(caught) == 2  # both players' gradients pass through the discriminator
+    assert all(each.reason is not None for each in both(inference))
+
+
+def test_other_minibatches_and_modes_are_compiled_anew():
+    inference = make(loss=NonSaturating())
+    judge = inference.discriminator.function
+    inference.compile()
+    for rows in (ROWS, ROWS, ROWS[:20], ROWS):
+        inference.step(rows)
+    assert [each.num_compilations for each in both(inference)] == [2, 2]
+    judge.eval()
+    inference.step(ROWS), inference.step(ROWS)
+    assert [each.num_compilations for each in both(inference)] == [3, 3]
+    judge[0].weight.requires_grad_(False)
+    before = judge[0].weight.clone()
+    inference.step(ROWS)
+    assert torch.equal(judge[0].weight, before) and both(inference)[0].num_compilations == 4
+
+
+def test_a_penalty_added_in_mid_run_counts_from_then_on():
+    found = []
+    for compile in (False, True):
+        inference = trained(make(loss=NonSaturating()), compile, 3)
+        inference.penalties = (R1(1.0),)
+        trained(inference, compile, 3)
+        found.append(inference)
+    assert [value > 0 for value in found[1].history["penalty"]] == [False] * 3 + [True] * 3
+    assert distance(*map(values, found)) < 1e-5
+    assert [each.num_compilations for each in both(found[1])] == [2, 1]
+
+
+def test_a_lazy_penalty_is_compiled_with_and_without():
+    found = [trained(make(penalty=R1(1.0, every=2)), compile, 6) for compile in (False, True)]
+    assert distance(*map(values, found)) < 1e-5
+    assert [each.num_compilations for each in both(found[1])] == [2, 1]
+
+
+class Rising(Penalty):
+    """A user's penalty whose weight moves along a run, in Python."""
+
+    weight = 0.0
+
+    def __call__(self, judgement):
+        return self.weight * judgement.real_logits.square()
+
+    def set_progress(self, progress):
+        self.weight = progress
+
+
+def test_a_users_penalty_that_moves_in_python_is_eager():
+    difference, _ = told("a number of the loss or of a penalty changes from step to step", penalty=Rising())
+    assert difference < 1e-6
+
+
+def test_too_many_kinds_of_calls_are_eager(monkeypatch):
+    monkeypatch.setattr("pyro_gan.training.compiled.MOST_VERSIONS", 1)
+    assert MOST_VERSIONS == 8
+    inference = make(loss=NonSaturating()).compile()
+    inference.step(ROWS)
+    with pytest.warns(RuntimeWarning, match=r"more than 1 ways.*drop_last=True"):
+        inference.step(ROWS[:20])
+
+
+def test_without_a_compiler_it_is_eager_and_says_what_to_install():
+    with config.patch({"cpp.cxx": ("there-is-no-such-compiler",), "force_disable_caches": True}):
+        difference, _ = told("no C++ compiler works here", loss=NonSaturating())
+        assert difference == 0
+        inference = make(loss=NonSaturating())
+        with pytest.warns(RuntimeWarning, match=r"Install one, such as g\+\+ or clang"):
+            trained(inference, True, 1)
+
+
+def test_steps_after_a_compiled_run_are_compiled_until_a_run_that_is_not():
+    inference = trained(make(loss=NonSaturating()), True, 2)
+    inference.step(ROWS)
+    assert_compiled_once(inference)
+    compiled = both(inference)
+    trained(inference, False, 1)
+    assert both(inference) == (inference._step.discriminator_gradients, inference._step.generator_gradients)
+    assert all(each.num_compilations == 1 for each in compiled)
+
+
+def test_a_copy_compiles_anew():
+    inference = trained(make(loss=NonSaturating()), True, 2)
+    function = copy.copy(both(inference)[0])
+    assert function._versions == {} and both(inference)[0]._versions
+    found = function((ROWS,))
+    assert function.num_compilations == 2 and all(value is not None for value in found.values)
+
+
+def test_sharing_draws_and_compiling_are_not_combined():
+    with pytest.raises(ValueError, match="compile=True and share_draws=True each save a run of the model"):
+        trained(make(share_draws=True), True)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, as it compiles
+def test_networks_that_the_user_compiled_are_trained_as_they_were_written():
+    found = []
+    for compile in (lambda network: network, torch.compile):
+        inference = make(
+            lambda generator, compile=compile: network_model(compile(generator), 2),
+            compile,
+            loss=NonSaturating(),
+        )
+        trained(inference, False, 5)
+        found.append({name.replace("_orig_mod.", ""): value for name, value in values(inference).items()})
+    assert distance(*found) < 1e-5
+    trained(inference, True, 2)  # and compile=True looks through it
+    assert [each.reason for each in both(inference)] == [None, None]
+
+
+def test_a_penalty_of_gradients_refuses_a_network_that_the_user_compiled():
+    inference = make(discriminator=torch.compile)
+    with pytest.raises(ValueError, match=r"ZeroCentredGradientPenalty needs gradients.*run\(\.\.\., compile=True\)"):
+        inference.step(ROWS)
