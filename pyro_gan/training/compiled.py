@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, cast
 import pyro
 import torch
 from pyro.distributions import validation_enabled
-from pyro.util import get_rng_state
+from pyro.util import get_rng_state, set_rng_state
 from torch import Tensor, nn
 
 from pyro_gan.players.batch import Batch, tensors_of
@@ -54,6 +54,18 @@ class Version(NamedTuple):
     live: list[Tensor]
     parameters: dict[str, Tensor]
     places: list[int | None]
+
+
+class Eager(NamedTuple):
+    """An eager run, and what it left behind."""
+
+    found: Gradients
+    buffers: list[Tensor]
+    random_states: list[Tensor]
+    host_state: dict[str, Any]
+    """The states of Python's and NumPy's generators too."""
+    reason: str | None
+    """Why compiled code would leave something else behind."""
 
 
 class Compiled:
@@ -101,21 +113,23 @@ class Compiled:
             return self.function(batch)
         kind = (_kind(batch), *self.facts())
         version = self._versions.get(kind)
-        try:
-            if version is None:
-                return self._first(kind, batch)
+        if version is not None:
             self._calls[kind] += 1
-            if str(self._calls[kind]).strip("0") == "1":  # the 10th, 100th, ...
-                return self._compared(version, batch)
+            if str(self._calls[kind]).strip("0") != "1":  # neither the 10th, nor the 100th, ...
+                return _run(version, batch)
+        eager = self._eager(batch)  # an error of the user's own is raised here
+        try:
+            if eager.reason is not None:
+                raise NotCompilable(eager.reason)
+            return self._first(kind, batch, eager) if version is None else self._compared(version, batch, eager)
         except NotCompilable as error:
-            return self._go_on_eagerly(str(error), batch)
-        return _run(version, batch)
+            return self._go_on_eagerly(str(error), eager)
 
     def __getstate__(self) -> dict[str, Any]:
         """Compiled code is neither copied nor pickled; a copy compiles anew."""
         return {**vars(self), "_versions": {}, "_calls": {}}
 
-    def _first(self, kind: tuple[Hashable, ...], batch: Batch) -> Gradients:
+    def _first(self, kind: tuple[Hashable, ...], batch: Batch, eager: Eager) -> Gradients:
         """Compile the function for a kind of call, and compare."""
         if len(self._versions) == MOST_VERSIONS:
             raise NotCompilable(
@@ -128,9 +142,8 @@ class Compiled:
                 "in place, as the weights of pyro_gan.penalties are"
             )
         start = time.perf_counter()
-        self._eager(batch)  # an error of the user's own is raised here
         version = self._compile(batch)
-        found = self._compared(version, batch)
+        found = self._compared(version, batch, eager)
         self._versions[kind], self._calls[kind] = version, 1
         self.num_compilations += 1
         self.seconds += time.perf_counter() - start
@@ -151,44 +164,39 @@ class Compiled:
             call = _inductor(trace.graph, [*trace.live, *tensors_of(batch)])
         return Version(call, trace.live, trace.parameters, trace.places)
 
-    def _compared(self, version: Version, batch: Batch) -> Gradients:
-        """Run both the compiled and the eager function from one state, and see that they agree.
+    def _compared(self, version: Version, batch: Batch, eager: Eager) -> Gradients:
+        """Run the compiled function from where the eager one started, and see that they agree.
 
         Raises:
-            NotCompilable: They do not; then nothing has changed.
+            NotCompilable: They do not.
         """
-        expected, buffers, states = self._eager(batch)
-        with self._kept_if_refused():
-            found = _run(version, batch)
-            scale = max((_largest(value) for value in expected.values), default=0.0)
-            are_alike = all(_agree(one, other, scale) for one, other in zip(found.values, expected.values, strict=True))
-            if not are_alike or not all(map(_agree, (*found[2:], *self._buffers()), (*expected[2:], *buffers))):
-                raise NotCompilable(
-                    "compiled and eager ones differ, as where they depend on something that is no tensor. Keep what "
-                    "changes along a run in tensors that are changed in place"
-                )
-            if not all(map(torch.equal, random_states(self.device), states)):
-                raise NotCompilable("compiled and eager ones do not use the same random numbers")
+        found, expected = _run(version, batch), eager.found
+        scale = max((_largest(value) for value in expected.values), default=0.0)
+        are_alike = all(_agree(one, other, scale) for one, other in zip(found.values, expected.values, strict=True))
+        if not are_alike or not all(map(_agree, (*found[2:], *self._buffers()), (*expected[2:], *eager.buffers))):
+            raise NotCompilable(
+                "compiled and eager ones differ, as where they depend on something that is no tensor. Keep what "
+                "changes along a run in tensors that are changed in place"
+            )
+        if not all(map(torch.equal, random_states(self.device), eager.random_states)):
+            raise NotCompilable("compiled and eager ones do not use the same random numbers")
         return found
 
-    def _eager(self, batch: Batch) -> tuple[Gradients, list[Tensor], list[Tensor]]:
-        """The eager gradients, and the buffers and random states after them, which are put back.
-
-        Raises:
-            NotCompilable: Something in Python has changed, which compiled code would not do.
-        """
+    def _eager(self, batch: Batch) -> Eager:
+        """An eager run, after which buffers and random states are what they were."""
         with self._kept():
             before, drawn = python_state(self.functions), _drawn_on_the_host()
             found = self.function(batch)
-            buffers, states = [buffer.clone() for buffer in self._buffers()], random_states(self.device)
-            is_drawn, changed = drawn != _drawn_on_the_host(), before != python_state(self.functions)
-        if is_drawn:
-            raise NotCompilable("random numbers are drawn from Python or NumPy. Draw them with Pyro or torch")
-        if changed:
-            raise NotCompilable(
-                "a call changes Python variables, such as a counter. Keep numbers in tensors that are changed in place"
-            )
-        return found, buffers, states
+            reason = None
+            if drawn != _drawn_on_the_host():
+                reason = "random numbers are drawn from Python or NumPy. Draw them with Pyro or torch"
+            elif before != python_state(self.functions):
+                reason = (
+                    "a call changes Python variables, such as a counter. Keep numbers in tensors that are changed in "
+                    "place"
+                )
+            buffers = [buffer.clone() for buffer in self._buffers()]
+            return Eager(found, buffers, random_states(self.device), get_rng_state(), reason)
 
     def _buffers(self) -> list[Tensor]:
         return [buffer for module in self.modules() for buffer in module._buffers.values() if buffer is not None]
@@ -198,24 +206,17 @@ class Compiled:
         with kept_buffers(*self.modules()), kept_random_state(self.device):
             yield
 
-    @contextmanager
-    def _kept_if_refused(self) -> Iterator[None]:
-        """A context after which, if the function is refused, buffers and random states are what they were."""
-        before, states = [buffer.clone() for buffer in self._buffers()], random_states(self.device)
-        try:
-            yield
-        except NotCompilable:
-            with torch.no_grad():
-                for buffer, value in zip(self._buffers(), before, strict=True):
-                    buffer.copy_(value)
-            set_random_states(self.device, states)
-            raise
-
-    def _go_on_eagerly(self, reason: str, batch: Batch) -> Gradients:
+    def _go_on_eagerly(self, reason: str, eager: Eager) -> Gradients:
+        """Say why, and leave all as the eager run left it."""
         self.reason = reason
         self._versions.clear()
+        with torch.no_grad():
+            for buffer, value in zip(self._buffers(), eager.buffers, strict=True):
+                buffer.copy_(value)
+        set_rng_state(eager.host_state)
+        set_random_states(self.device, eager.random_states)
         warnings.warn(f"{self.what} go on eagerly: {reason}; or leave out compile=True.", RuntimeWarning, stacklevel=2)
-        return self.function(batch)
+        return eager.found
 
 
 @contextmanager
