@@ -1,96 +1,49 @@
-"""How long a step takes: GANInference beside loops that one would write oneself, and beside Pyro's SVI.
+"""How long a step takes: inferences, eager and compiled, beside loops of the same recipe that one would write oneself.
 
-The tutorial's step: minibatches of 128, noise of 100 dimensions, one hidden layer of 128 in each network, binarized
-images of 784 pixels. All contenders run in turns, a block of steps each, so that what else the machine does hits all
-alike; the table has the median of the blocks, and its ratio to the careful loop.
+All contenders of a workload run in turns, a few steps each, so that what else the machine does hits all alike; the
+table has medians, and the median of the ratios to the careful loop's block of the same turn. Before, all take one step
+from the same parameters and seed, and their gradients are compared. JAX joins where it is installed (the extra
+`benchmarks`), Pyro's SVI on a variational autoencoder of the tutorial's size.
 
-    python tests/benchmarks/step.py --blocks 20 --steps 50
+    python tests/benchmarks/step.py --seconds 30 --out docs/benchmarks/step.txt
 """
 
 import argparse
+import importlib.util
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
 import torch
+import workloads
 from pyro.infer import SVI, Trace_ELBO
-from torch import nn
-from torch.nn.functional import softplus
-from torch.utils.data import DataLoader, TensorDataset
+from workloads import CPU, Inference, Loop, Workload
 
-from pyro_gan import GANInference
-from pyro_gan.recipes import edward
 from pyro_gan.training.minibatches import minibatches
 
-BATCH_SIZE, NOISE_SIZE, HIDDEN_SIZE, NUM_PIXELS = 128, 100, 128, 784
+COLUMNS = ("careful loop", "ordinary loop", "eager", "compiled", "JAX", "SVI")
+TOLERANCE = 1e-4
+"""How far gradients may differ, beside the largest of a player."""
 
 
-def networks() -> tuple[nn.Module, nn.Module]:
-    """The tutorial's generator and discriminator."""
-    generator = nn.Sequential(
-        nn.Linear(NOISE_SIZE, HIDDEN_SIZE), nn.ReLU(), nn.Linear(HIDDEN_SIZE, NUM_PIXELS), nn.Sigmoid()
-    )
-    return generator, nn.Sequential(nn.Linear(NUM_PIXELS, HIDDEN_SIZE), nn.ReLU(), nn.Linear(HIDDEN_SIZE, 1))
-
-
-def binarize(images: torch.Tensor) -> torch.Tensor:
-    """Bytes to black or white."""
-    return torch.bernoulli(images / 255)
-
-
-def loop(batches: Iterator[torch.Tensor], careful: bool) -> Callable[[], None]:
-    """A hand-written step; a careful one computes no gradient in vain and uses fused Adams."""
-    generator, discriminator = networks()
-    optimizer, optimizer_d = (torch.optim.Adam(net.parameters(), fused=careful) for net in (generator, discriminator))
-
-    def noise() -> torch.Tensor:
-        return 2 * torch.rand(BATCH_SIZE, NOISE_SIZE) - 1
-
-    def step() -> None:
-        x = binarize(next(batches))
-        with torch.set_grad_enabled(not careful):
-            fake = generator(noise())
-        loss_d = softplus(-discriminator(x)).mean() + softplus(discriminator(fake.detach())).mean()
-        optimizer_d.zero_grad()
-        loss_d.backward()
-        optimizer_d.step()
-        loss = softplus(-discriminator(generator(noise()))).mean()
-        optimizer.zero_grad()
-        loss.backward(inputs=list(generator.parameters()) if careful else None)
-        optimizer.step()
-
-    return step
-
-
-def inference(images: torch.Tensor) -> Callable[[], None]:
-    """GANInference's step, with the stream of minibatches that its run uses."""
-    generator, discriminator = networks()
-
-    def model(batch_size: int) -> torch.Tensor:
-        pyro.module("gan", generator)
-        with pyro.plate("data", batch_size):
-            eps = pyro.sample("eps", dist.Uniform(-1.0, 1.0).expand([NOISE_SIZE]).to_event(1))
-            return pyro.deterministic("x", generator(eps), event_dim=1)
-
-    gan = GANInference(model, discriminator, **edward())
-    batches = minibatches(images, BATCH_SIZE, torch.device("cpu"), binarize)
-    return lambda: gan.take_step(batches)  # type: ignore[return-value]
-
-
-def svi(images: torch.Tensor) -> Callable[[], float]:
-    """SVI's step on a VAE with a decoder of the generator's size."""
-    decoder = networks()[0][:3]
-    encoder = nn.Sequential(nn.Linear(NUM_PIXELS, HIDDEN_SIZE), nn.ReLU(), nn.Linear(HIDDEN_SIZE, 2 * NOISE_SIZE))
+def svi() -> Callable[[], None]:
+    """SVI's step on a variational autoencoder with the tutorial's generator as decoder."""
+    decoder = workloads.layers([100, 128, 784], None)
+    encoder = workloads.layers([784, 128, 200], None)
 
     def model(x: torch.Tensor) -> None:
         pyro.module("decoder", decoder)
         with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([NOISE_SIZE]).to_event(1))
+            z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([100]).to_event(1))
             pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
 
     def guide(x: torch.Tensor) -> None:
@@ -100,46 +53,160 @@ def svi(images: torch.Tensor) -> Callable[[], float]:
             pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
 
     engine = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
-    batches = minibatches(images, BATCH_SIZE, torch.device("cpu"), binarize)
-    return lambda: engine.step(*next(batches))
+    data = torch.randint(0, 256, (60_000, 784), dtype=torch.uint8)
+    batches = minibatches(data, 128, CPU, workloads.binarize)
+
+    def step() -> None:
+        engine.step(*next(batches))
+
+    return step
 
 
-def contenders(images: torch.Tensor) -> dict[str, Callable[[], object]]:
-    """All that is timed, by name."""
-    loader = (x for _ in repeat(None) for (x,) in DataLoader(TensorDataset(images), BATCH_SIZE, True, drop_last=True))
-    gathered = (x for (x,) in minibatches(images, BATCH_SIZE, torch.device("cpu")))
+def gradients(contender: Loop | Inference, batch: torch.Tensor, is_exact: bool) -> dict[str, torch.Tensor]:
+    """What a contender's first step leaves in `.grad`, from a seed."""
+    stream, contender.batches = contender.batches, repeat(batch if isinstance(contender, Loop) else (batch,))
+    pyro.set_rng_seed(0)
+    contender.step()
+    contender.batches = stream
+    networks = {"generator": contender.generator, **({"discriminator": contender.discriminator} if is_exact else {})}
     return {
-        "careful loop": loop(gathered, careful=True),
-        "ordinary loop": loop(loader, careful=False),
-        "GANInference": inference(images),
-        "SVI": svi(images),
+        f"{player}.{name}": parameter.grad.clone()
+        for player, network in networks.items()
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None
     }
 
 
-def main() -> None:
-    """Time all in turns and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--blocks", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=50, help="steps a block")
-    parser.add_argument("--out", type=Path, help="a file for the table")
-    args = parser.parse_args()
-    pyro.set_rng_seed(0)
-    steps = contenders(torch.randint(0, 256, (60_000, NUM_PIXELS), dtype=torch.uint8))
+def contenders_of(workload: Workload) -> dict[str, Loop | Inference]:
+    """New contenders that start from the workload's parameters."""
+    return {
+        "careful loop": Loop(workload, careful=True),
+        "ordinary loop": Loop(workload, careful=False),
+        "eager": Inference(workload),
+        "compiled": Inference(workload, compile=True),
+    }
+
+
+def check_alike(workload: Workload) -> float:
+    """Compare the gradients of all contenders' first steps; return the largest relative difference.
+
+    An ordinary loop's generator leaves a gradient in the discriminator, so that only the generator's is compared there.
+    The rates are 0, or the generator's gradient would be that beside another discriminator.
+
+    Raises:
+        ValueError: They differ by more than rounding.
+    """
+    batch = workload.data[: workload.batch_size]
+    batch = batch if workload.transform is None else workload.transform(batch)
+    still = replace(workload, adam={**workload.adam, "lr": 0.0})
+    found = {name: gradients(each, batch, name != "ordinary loop") for name, each in contenders_of(still).items()}
+    expected, worst = found.pop("careful loop"), 0.0
+    for contender, values in found.items():
+        for name, value in values.items():
+            player = name.partition(".")[0]
+            scale = max(float(one.abs().max()) for key, one in expected.items() if key.startswith(player))
+            difference = float((value - expected[name]).abs().max()) / scale
+            worst = max(worst, difference)
+            if difference > TOLERANCE:
+                raise ValueError(
+                    f"{workload.name}: {contender} and the careful loop differ by {difference:.1e} in {name}."
+                )
+    return worst
+
+
+def in_turns(steps: dict[str, Callable[[], int | None]], seconds: float) -> dict[str, list[float]]:
+    """Milliseconds a step of each contender, in blocks of some 30 ms that take turns for so many seconds.
+
+    A contender may take several steps in a call, and then returns their number.
+    """
+    lengths = {}
+    for name, step in steps.items():
+        for _ in range(12):  # warms up, and compiles
+            step()
+        start = time.perf_counter()
+        step()
+        lengths[name] = max(1, round(0.03 / (time.perf_counter() - start)))
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for block in range(args.blocks + 1):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
         for name, step in steps.items():
             start = time.perf_counter()
-            for _ in range(args.steps):
-                step()
-            if block:  # the first warms up
-                times[name].append((time.perf_counter() - start) / args.steps * 1e3)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+            number = sum(step() or 1 for _ in range(lengths[name]))
+            times[name].append((time.perf_counter() - start) / number * 1e3)
+    return times
+
+
+def row(name: str, times: dict[str, list[float]], reference: str) -> str:
+    """A line of the table: milliseconds, and ratios to a contender."""
+    cells = []
+    for column in COLUMNS:
+        if column not in times:
+            cells.append(f"{'':14s}")
+            continue
+        ratios = [one / other for one, other in zip(times[column], times[reference], strict=True)]
+        cells.append(f"{statistics.median(times[column]):7.2f} {statistics.median(ratios):5.2f} ")
+    return f"{name:16s}{''.join(cells)}".rstrip()
+
+
+def of_workload(workload: Workload, seconds: float) -> str:
+    """Time a workload's contenders."""
+    worst = check_alike(workload)
+    pyro.clear_param_store()
+    steps: dict[str, Callable[[], int | None]] = {name: each.step for name, each in contenders_of(workload).items()}
+    if importlib.util.find_spec("jax") is not None:
+        import in_jax
+
+        if jax_step := in_jax.step(workload):
+            steps["JAX"] = jax_step
+    if workload.name == "tutorial":
+        steps["SVI"] = svi()
+    return f"{row(workload.name, in_turns(steps, seconds), 'careful loop')}  (gradients agree to {worst:.0e})"
+
+
+def of_scale(num_rows: int) -> str:
+    """A step on so many rows of 10 numbers by a run's own stream, and the memory beside the data."""
+    data = torch.randn(num_rows, 10)
+    work = workloads.default("scale", 2, 128, 10, 256, data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    contender = Inference(work)
+    times = in_turns({"eager": contender.step}, 3.0)["eager"]
+    beside = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    milliseconds, own = statistics.median(times), data.nbytes / 2**20
+    return f"{num_rows:>12,d} rows: {milliseconds:6.2f} ms a step, {beside:5.0f} MB beside the data's {own:.0f}"
+
+
+def main() -> None:
+    """Time all and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=30.0, help="for each row")
+    parser.add_argument("--rows", nargs="+", default=["tutorial", "plane", "images", "wgan", "posterior", "dcgan"])
+    parser.add_argument("--scale", type=int, help="measure a step on so many rows alone")
+    parser.add_argument("--out", type=Path, help="a file for the table")
+    args = parser.parse_args()
+    if args.scale is not None:
+        print(of_scale(args.scale))
+        return
+    pyro.set_rng_seed(0)
     lines = [
         f"{machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        f"{'':16s}{'ms a step':>12s}{'ratio':>8s}",
-        *(f"{name:16s}{median:12.2f}{median / medians['careful loop']:8.2f}" for name, median in medians.items()),
+        "milliseconds a step, and its ratio to the careful loop (of a posterior: to the eager step)",
+        f"{'':16s}{''.join(f'{column:>13s} ' for column in COLUMNS)}".rstrip(),
     ]
-    print("\n".join(lines))
+    print("\n".join(lines), flush=True)
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        print(line, flush=True)
+
+    for name in args.rows:
+        if name == "posterior":
+            steps = {"eager": workloads.posterior(False), "compiled": workloads.posterior(True)}
+            tell(row("posterior", in_turns(steps, args.seconds), "eager"))
+        else:
+            tell(of_workload(getattr(workloads, name)(), args.seconds))
+    for num_rows in (10**3, 10**5, 10**7):
+        command = [sys.executable, __file__, "--scale", str(num_rows)]
+        tell(subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip())
     if args.out is not None:
         args.out.write_text("\n".join(lines) + "\n")
 

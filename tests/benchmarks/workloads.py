@@ -301,7 +301,7 @@ def dcgan() -> Workload:
     )
 
 
-def posterior(compile: bool) -> Callable[[], object]:
+def posterior(compile: bool) -> Callable[[], None]:
     """A step of BiGANInference by all defaults on a simulator with two sites of two numbers, minibatches of 256."""
 
     def simulator(x: Tensor | None = None, batch_size: int = 256) -> None:
@@ -315,4 +315,8 @@ def posterior(compile: bool) -> Callable[[], object]:
     batches = minibatches({"z": z, "x": z.abs() + 0.1 * torch.randn(10_000, 2)}, 256, CPU)
     if compile:
         inference.compile()
-    return lambda: inference.take_step(batches)
+
+    def step() -> None:
+        inference.take_step(batches)
+
+    return step
