@@ -14,10 +14,10 @@ from pyro_gan.checks import positive_integer
 from pyro_gan.inference.algorithm import Algorithm
 from pyro_gan.inference.options import Options, StepLosses
 from pyro_gan.inference.questions import draw_rows, export, log_ratio
+from pyro_gan.inference.state import state_of, take_over
 from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.first_look import kept_buffers
-from pyro_gan.training.averaging import MovingAverage
 from pyro_gan.training.compiled import compiled
 from pyro_gan.training.look import look
 from pyro_gan.training.loop import train
@@ -294,13 +294,7 @@ class AdversarialInference(Algorithm):
         """
         if not self._is_ready:
             raise ValueError("there is no state before the first step. Call run or step first.")
-        return {
-            "num_steps_taken": self.num_steps_taken,
-            "history": {name: list(values) for name, values in self.history.items()},
-            "average": None if self.average is None else self.average.state_dict(),
-            **{name: player.state_dict() for name, player in self.players().items()},
-            **{name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
-        }
+        return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state, so that training and sampling go on from it.
@@ -311,24 +305,11 @@ class AdversarialInference(Algorithm):
         Raises:
             ValueError: This is no state, or one of another model or discriminator: parameters differ in name or shape.
         """
-        players = self.players()
-        if not isinstance(state, dict) or set(state) != self.names_in_state():
-            raise ValueError("expected a state that state_dict() returned, but this is none. Pass what it returned.")
-        for name, player in players.items():
-            player.check_state_dict(state[name])
-        for name, player in players.items():
-            player.load_state_dict(state[name])
-        for name, optimizer in self._optimizers().items():
-            optimizer.load_state_dict(state[name])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"] or MovingAverage(self.average.decay).state_dict())
-        self.num_steps_taken = state["num_steps_taken"]
-        self.history.clear()
-        self.history.update({name: list(values) for name, values in state["history"].items()})
+        take_over(self, state)
 
     def names_in_state(self) -> set[str]:
         """What a state consists of."""
-        return {"num_steps_taken", "history", "average", *self.players(), *self._optimizers()}
+        return {"num_steps_taken", "history", "average", *self.players(), *self.optimizers()}
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write :meth:`state_dict` to a file."""
@@ -355,7 +336,8 @@ class AdversarialInference(Algorithm):
             self._last_batch = batch
             self._is_ready = True
 
-    def _optimizers(self) -> dict[str, PlayerOptimizer]:
+    def optimizers(self) -> dict[str, PlayerOptimizer]:
+        """Both players' optimizers by the names of their arguments."""
         return {"optim": self.optim, "optim_d": self.optim_d}
 
     def _batch(self, batch: tuple[Any, ...]) -> Batch:

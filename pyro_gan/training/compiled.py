@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -26,8 +26,10 @@ from torch import Tensor, nn
 
 from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.players.first_look import kept_buffers, kept_random_state, random_states, set_random_states
+from pyro_gan.training.captured import fastest
 from pyro_gan.training.python_state import python_state
 from pyro_gan.training.step import Game, GradientFunction, Gradients, Step
+from pyro_gan.training.tracing import NotCompilable, are_same, flat, inductor, traced
 
 MOST_VERSIONS = 8
 """The number of kinds of calls for each of which a function is compiled; further ones are eager."""
@@ -38,21 +40,6 @@ ROUNDING = 1e-4
 
 LARGEST_JUMP = 0.1
 """The relative distance of gradients that is never taken for rounding."""
-
-
-class NotCompilable(Exception):
-    """A function can not be compiled; the message says why, and what to do."""
-
-
-class Trace(NamedTuple):
-    """The operations of a gradient function."""
-
-    graph: torch.fx.GraphModule
-    live: list[Tensor]
-    """What it reads beside the minibatch, by reference: its first arguments."""
-    parameters: dict[str, Tensor]
-    places: list[int | None]
-    """Where each field of :class:`Gradients` is among the results; `None` for what there is not."""
 
 
 class Version(NamedTuple):
@@ -163,13 +150,15 @@ class Compiled:
             trace, other = (traced(self.function, batch) for _ in range(2))
         if before != [id(buffer) for buffer in self._buffers()]:
             raise NotCompilable("a module replaces its buffers. Have it write into them, with copy_()")
-        if not _are_same(trace.graph, other.graph):
+        if not are_same(trace.graph, other.graph):
             raise NotCompilable(
                 "what is computed changes from one run to the next, as where Python counts calls. Keep such numbers in "
                 "tensors that are changed in place"
             )
-        with _without_torchs_warnings():
-            call = _inductor(trace.graph, [*trace.live, *tensors_of(batch)])
+        with self._kept(), _without_torchs_warnings():
+            call = inductor(trace.graph, [*trace.live, *tensors_of(batch)])
+            if self.device.type == "cuda":
+                call = fastest([call, trace.graph], trace.live, list(tensors_of(batch)), self.device)
         return Version(call, trace.live, trace.parameters, trace.places)
 
     def _compared(self, version: Version, batch: Batch, eager: Eager) -> Gradients:
@@ -257,100 +246,6 @@ def _without_torchs_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def flat(gradients: Gradients) -> tuple[Tensor | None, ...]:
-    """All tensors of gradients, but for the parameters."""
-    return (*gradients.values, *gradients[2:])
-
-
-def traced(function: GradientFunction, batch: Batch) -> Trace:
-    """The operations of a gradient function on a minibatch.
-
-    Raises:
-        NotCompilable: It can not be traced.
-    """
-    from torch._dynamo import config
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    names = list(batch) if isinstance(batch, dict) else None
-    parameters: dict[str, Tensor] = {}
-    places: list[int | None] = []
-
-    def of_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
-        found = function(tensors if names is None else dict(zip(names, tensors, strict=True)))
-        parameters.update(found.parameters)
-        values = [value for value in flat(found) if value is not None]
-        numbers = iter(range(len(values)))
-        places.extend(None if value is None else next(numbers) for value in flat(found))
-        return tuple(values)
-
-    try:
-        with config.patch(error_on_nested_fx_trace=False):  # networks that the user compiled run as they were written
-            graph = make_fx(of_tensors)(*tensors_of(batch))
-    except Exception as error:  # whatever an operation raises that can not be traced
-        raise NotCompilable(_why_not_traced(error)) from error
-    return Trace(graph, _lifted(graph), parameters, places)
-
-
-def _why_not_traced(error: Exception) -> str:
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    if "data-dependent" in first or "value out of a tracing tensor" in first:
-        return (
-            "a tensor's value decides what is done, as in `if x.mean() > 0` or .item(). Decide by torch.where, or "
-            "before the run"
-        )
-    return f"they can not be traced ({type(error).__name__}: {first[:200]})"
-
-
-def _lifted(graph: torch.fx.GraphModule) -> list[Tensor]:
-    """Make arguments of all tensors that a graph reads, and return them; numbers that it makes itself stay."""
-    arguments: dict[int, torch.fx.Node] = {}
-    live: list[Tensor] = []
-    first = next(iter(graph.graph.nodes))
-    for node in list(graph.graph.nodes):
-        if node.op != "get_attr" or all("lift_fresh" in str(user.target) for user in node.users):
-            continue
-        tensor = getattr(graph, str(node.target))
-        if id(tensor) not in arguments:
-            with graph.graph.inserting_before(first):
-                arguments[id(tensor)] = graph.graph.placeholder(f"live_{len(live)}")
-            live.append(tensor)
-        node.replace_all_uses_with(arguments[id(tensor)])
-        graph.graph.erase_node(node)
-    graph.graph.lint()
-    graph.recompile()
-    return live
-
-
-def _are_same(graph: torch.fx.GraphModule, other: torch.fx.GraphModule) -> bool:
-    """Whether two graphs have the same operations on the same numbers."""
-    numbers = (
-        [getattr(each, str(node.target)) for node in each.graph.nodes if node.op == "get_attr"]
-        for each in (graph, other)
-    )
-    return graph.code == other.code and all(map(torch.equal, *numbers))
-
-
-def _inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
-    """A graph compiled, with random numbers from torch's own generators.
-
-    Raises:
-        NotCompilable: There is no compiler, or it fails.
-    """
-    from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx
-
-    try:
-        with torch.no_grad(), config.patch(fallback_random=True):
-            call: Any = compile_fx(graph, [tensor.detach() for tensor in examples])
-    except Exception as error:  # each of the compiler's parts has errors of its own
-        first = next(iter(str(error).strip().splitlines()), "")
-        text = f"{type(error).__name__}: {first[:200]}"
-        if "compiler" in str(error).lower():
-            raise NotCompilable(f"no C++ compiler works here ({text}). Install one, such as g++ or clang") from error
-        raise NotCompilable(f"the compiler fails ({text})") from error
-    return cast(Callable[..., Any], call)
 
 
 def _run(version: Version, batch: Batch) -> Gradients:

@@ -1,0 +1,123 @@
+"""A gradient function as a graph of tensor operations, compiled.
+
+`make_fx` sees what happens below Python: what Pyro's handlers, the user's code and the gradient of the gradient do to
+tensors. TorchInductor makes machine code of it, with random numbers from torch's own generators.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from pyro_gan.players.batch import Batch, tensors_of
+from pyro_gan.training.step import GradientFunction, Gradients
+
+
+class NotCompilable(Exception):
+    """A function can not be compiled; the message says why, and what to do."""
+
+
+class Trace(NamedTuple):
+    """The operations of a gradient function."""
+
+    graph: torch.fx.GraphModule
+    live: list[Tensor]
+    """What it reads beside the minibatch, by reference: its first arguments."""
+    parameters: dict[str, Tensor]
+    places: list[int | None]
+    """Where each field of :class:`Gradients` is among the results; `None` for what there is not."""
+
+
+def traced(function: GradientFunction, batch: Batch) -> Trace:
+    """The operations of a gradient function on a minibatch.
+
+    Raises:
+        NotCompilable: It can not be traced.
+    """
+    from torch._dynamo import config
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    names = list(batch) if isinstance(batch, dict) else None
+    parameters: dict[str, Tensor] = {}
+    places: list[int | None] = []
+
+    def of_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+        found = function(tensors if names is None else dict(zip(names, tensors, strict=True)))
+        parameters.update(found.parameters)
+        values = [value for value in flat(found) if value is not None]
+        numbers = iter(range(len(values)))
+        places.extend(None if value is None else next(numbers) for value in flat(found))
+        return tuple(values)
+
+    try:
+        with config.patch(error_on_nested_fx_trace=False):  # networks that the user compiled run as they were written
+            graph = make_fx(of_tensors)(*tensors_of(batch))
+    except Exception as error:  # whatever an operation raises that can not be traced
+        raise NotCompilable(_why_not_traced(error)) from error
+    return Trace(graph, _lifted(graph), parameters, places)
+
+
+def _why_not_traced(error: Exception) -> str:
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if "data-dependent" in first or "value out of a tracing tensor" in first:
+        return (
+            "a tensor's value decides what is done, as in `if x.mean() > 0` or .item(). Decide by torch.where, or "
+            "before the run"
+        )
+    return f"they can not be traced ({type(error).__name__}: {first[:200]})"
+
+
+def _lifted(graph: torch.fx.GraphModule) -> list[Tensor]:
+    """Make arguments of all tensors that a graph reads, and return them; numbers that it makes itself stay."""
+    arguments: dict[int, torch.fx.Node] = {}
+    live: list[Tensor] = []
+    first = next(iter(graph.graph.nodes))
+    for node in list(graph.graph.nodes):
+        if node.op != "get_attr" or all("lift_fresh" in str(user.target) for user in node.users):
+            continue
+        tensor = getattr(graph, str(node.target))
+        if id(tensor) not in arguments:
+            with graph.graph.inserting_before(first):
+                arguments[id(tensor)] = graph.graph.placeholder(f"live_{len(live)}")
+            live.append(tensor)
+        node.replace_all_uses_with(arguments[id(tensor)])
+        graph.graph.erase_node(node)
+    graph.graph.lint()
+    graph.recompile()
+    return live
+
+
+def are_same(graph: torch.fx.GraphModule, other: torch.fx.GraphModule) -> bool:
+    """Whether two graphs have the same operations on the same numbers."""
+    numbers = (
+        [getattr(each, str(node.target)) for node in each.graph.nodes if node.op == "get_attr"]
+        for each in (graph, other)
+    )
+    return graph.code == other.code and all(map(torch.equal, *numbers))
+
+
+def inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
+    """A graph compiled, with random numbers from torch's own generators.
+
+    Raises:
+        NotCompilable: There is no compiler, or it fails.
+    """
+    from torch._inductor import config
+    from torch._inductor.compile_fx import compile_fx
+
+    try:
+        with torch.no_grad(), config.patch(fallback_random=True):
+            call: Any = compile_fx(graph, [tensor.detach() for tensor in examples])
+    except Exception as error:  # each of the compiler's parts has errors of its own
+        first = next(iter(str(error).strip().splitlines()), "")
+        text = f"{type(error).__name__}: {first[:200]}"
+        if "compiler" in str(error).lower():
+            raise NotCompilable(f"no C++ compiler works here ({text}). Install one, such as g++ or clang") from error
+        raise NotCompilable(f"the compiler fails ({text})") from error
+    return cast(Callable[..., Any], call)
+
+
+def flat(gradients: Gradients) -> tuple[Tensor | None, ...]:
+    """All tensors of gradients, but for the parameters."""
+    return (*gradients.values, *gradients[2:])
