@@ -46,6 +46,7 @@ class AdversarialInference(Algorithm):
     ) -> None:
         super().__init__(model, discriminator, optim, optim_d, **options)
         self.num_steps_taken = 0
+        self.num_updates = 0
         self.history: dict[str, list[Any]] = {name: [] for name in ("step", *COLUMNS)}
         self.notes: dict[int, dict[str, float]] = {}
         self._step = Step(self)
@@ -309,7 +310,7 @@ class AdversarialInference(Algorithm):
 
     def names_in_state(self) -> set[str]:
         """What a state consists of."""
-        return {"num_steps_taken", "history", "average", *self.players(), *self.optimizers()}
+        return {"num_steps_taken", "num_updates", "history", "average", *self.players(), *self.optimizers()}
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write :meth:`state_dict` to a file."""

@@ -12,6 +12,7 @@ class Stateful(Protocol):
     """What a state is made of."""
 
     num_steps_taken: int
+    num_updates: int
     history: dict[str, list[Any]]
     average: MovingAverage | None
 
@@ -29,6 +30,7 @@ def state_of(inference: Stateful) -> dict[str, Any]:
     """A copy of the state, of tensors, numbers, strings, lists and dictionaries."""
     return {
         "num_steps_taken": inference.num_steps_taken,
+        "num_updates": inference.num_updates,
         "history": {name: list(values) for name, values in inference.history.items()},
         "average": None if inference.average is None else inference.average.state_dict(),
         **{name: player.state_dict() for name, player in inference.players().items()},
@@ -54,5 +56,6 @@ def take_over(inference: Stateful, state: dict[str, Any]) -> None:
     if inference.average is not None:
         inference.average.load_state_dict(state["average"] or MovingAverage(inference.average.decay).state_dict())
     inference.num_steps_taken = state["num_steps_taken"]
+    inference.num_updates = state["num_updates"]
     inference.history.clear()
     inference.history.update({name: list(values) for name, values in state["history"].items()})

@@ -153,10 +153,11 @@ class Discriminator(Player):
         self._fill_others()
         buffers = [buffer for module in self.modules for buffer in module.buffers(recurse=False)]
         before, random_state = [buffer.clone() for buffer in buffers], random_states(self.device)
+        writes = [buffer._version for buffer in buffers]
         one_by_one = torch.cat([self._judge(real), self._judge(fake)])
         if not all(map(torch.equal, random_states(self.device), random_state)):
             return False
-        if not all(map(torch.equal, buffers, before)):
+        if writes != [buffer._version for buffer in buffers] or not all(map(torch.equal, buffers, before)):
             return False
         together = self._judge(_joined(real, fake))
         weights = torch.linspace(-1.0, 2.0, len(together), dtype=together.dtype, device=together.device)

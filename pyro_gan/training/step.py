@@ -37,6 +37,8 @@ class Game(Protocol):
     selection: Selection
     average: MovingAverage | None
     share_draws: bool
+    num_updates: int
+    """The updates of the discriminator so far, by which lazy penalties are due."""
     device: torch.device
 
     def draw(self, batch: Batch) -> Samples:
@@ -83,8 +85,6 @@ class Step:
         self.game = game
         self.for_discriminator: GradientFunction = self.discriminator_gradients
         self.for_generator: GradientFunction = self.generator_gradients
-        self.num_updates = 0
-        """The updates of the discriminator so far, by which lazy penalties are due."""
         self._shared: Samples | None = None
 
     def take_eagerly(self) -> None:
@@ -163,7 +163,7 @@ class Step:
             self.meet()
         parameters = list(found.parameters.values())
         game.optim_d.update(parameters, found.values)
-        self.num_updates += 1
+        game.num_updates += 1
         for given in game.penalties:
             if isinstance(given, Penalty):
                 given.after_update(parameters)
@@ -193,7 +193,7 @@ class Step:
 
     def due_penalties(self) -> list[PenaltyFunction]:
         """The penalties that act at this update."""
-        return [given for given in self.game.penalties if self.num_updates % getattr(given, "every", 1) == 0]
+        return [given for given in self.game.penalties if self.game.num_updates % getattr(given, "every", 1) == 0]
 
     def _penalty(self, judgement: Judgement) -> Tensor | None:
         """The sum of the penalties that are due, each times the number of updates that it stands for."""
