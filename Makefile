@@ -23,7 +23,7 @@ lint: $(VENV)/test.installed
 docs: $(VENV)/docs.installed
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-benchmark: $(VENV)/demo.installed
+benchmark: $(VENV)/benchmarks.installed
 	$(BIN)/python tests/benchmarks/step.py --out docs/benchmarks/step.txt
 
 pictures: $(VENV)/demo.installed
@@ -43,6 +43,10 @@ $(VENV)/demo.installed: $(VENV)/made setup.cfg constraints.txt
 
 $(VENV)/test.installed: $(VENV)/made setup.cfg constraints.txt
 	$(INSTALL) -e '.[test]'
+	touch $@
+
+$(VENV)/benchmarks.installed: $(VENV)/made setup.cfg constraints.txt
+	$(INSTALL) -e '.[benchmarks]'
 	touch $@
 
 $(VENV)/docs.installed: $(VENV)/made setup.cfg constraints.txt

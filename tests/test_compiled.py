@@ -353,3 +353,13 @@ def test_a_penalty_of_gradients_refuses_a_network_that_the_user_compiled():
     inference = make(discriminator=torch.compile)
     with pytest.raises(ValueError, match=r"ZeroCentredGradientPenalty needs gradients.*run\(\.\.\., compile=True\)"):
         inference.step(ROWS)
+
+
+def test_the_time_to_compile_is_told_once(capsys):
+    inference = make(loss=NonSaturating())
+    inference.run(ROWS, num_steps=3, batch_size=32, compile=True)
+    told = [line for line in capsys.readouterr().err.splitlines() if "compiled in" in line]
+    assert len(told) == 1 and told[0].startswith("compiled in ") and inference.seconds_to_compile() > 0
+    inference.run(ROWS, num_steps=3, batch_size=32, compile=True)
+    assert "compiled in" not in capsys.readouterr().err
+    assert make().seconds_to_compile() == 0

@@ -30,6 +30,9 @@ class Inference(Protocol):
     def note(self, **values: float) -> None:
         """Note numbers at the present step."""
 
+    def seconds_to_compile(self) -> float:
+        """How long compiling has taken so far."""
+
 
 class Callback:
     """Hooks into a run; subclass it and override what is needed.

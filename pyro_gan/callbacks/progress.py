@@ -55,6 +55,20 @@ class ProgressLines(Callback):
             self.next = self.num_steps + 1 if is_last else min(self.next + spacing, self.num_steps)
 
 
+class CompilationTime(Callback):
+    """A line that tells how long compiling took, whenever something has been compiled."""
+
+    def on_start(self, inference: Inference, num_steps: int) -> None:
+        self.told = inference.seconds_to_compile()
+
+    def on_step(self, inference: Inference) -> None:
+        seconds = inference.seconds_to_compile()
+        if seconds > self.told:
+            text = f"compiled in {seconds - self.told:.1f} s; torch keeps a part of it for later processes"
+            tqdm.write(text, file=sys.stderr)
+            self.told = seconds
+
+
 def describe(history: dict[str, list[Any]], position: int = -1) -> str:
     """One entry of a history in words: both losses, and D's mean probability on real and on fake rows where it has one.
 
@@ -71,10 +85,17 @@ def describe(history: dict[str, list[Any]], position: int = -1) -> str:
     return losses if math.isnan(real) else f"{losses}, D(real) {real:.2f}, D(fake) {fake:.2f}"
 
 
-def progress_callbacks(progress: bool, print_every: int | None) -> list[Callback]:
-    """A bar where somebody watches (a terminal, a notebook), lines where nobody does, nothing if not wanted."""
+def progress_callbacks(progress: bool, print_every: int | None, compiles: bool = False) -> list[Callback]:
+    """What a run tells of itself.
+
+    Args:
+        progress: Whether to show progress: a bar in a terminal or a notebook, where somebody watches, else lines.
+        print_every: The number of steps between lines.
+        compiles: Whether to tell how long compiling takes, too.
+    """
     lines = ProgressLines(print_every)
     if not progress:
         return []
     in_notebook = any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
-    return [ProgressBar()] if in_notebook or sys.stderr.isatty() else [lines]
+    shown = ProgressBar() if in_notebook or sys.stderr.isatty() else lines
+    return [shown, CompilationTime()] if compiles else [shown]

@@ -91,7 +91,7 @@ class AdversarialInference(Algorithm):
         for callback in given:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be pyro_gan.callbacks.Callback objects, but one is {callback!r}.")
-        callbacks = [*progress_callbacks(progress, print_every), *given]
+        callbacks = [*progress_callbacks(progress, print_every, compile), *given]
         batches = minibatches(data, batch_size, self.device, transform)
         self.compile(compile)
         train(self, batches, num_steps, [*self.schedule(), *callbacks])
@@ -121,6 +121,10 @@ class AdversarialInference(Algorithm):
         elif self._step.for_discriminator == self._step.discriminator_gradients:
             self._step.for_discriminator, self._step.for_generator = compiled(self._step, self)
         return self
+
+    def seconds_to_compile(self) -> float:
+        """How long compiling has taken, 0 where nothing is compiled."""
+        return self._step.seconds_to_compile()
 
     def step(self, *batch: Any, player: PlayerName | None = None) -> StepLosses:
         """Take one step on a minibatch: `discriminator_steps` updates of the discriminator, then the generator's.

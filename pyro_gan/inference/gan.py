@@ -32,6 +32,8 @@ class GANInference(AdversarialInference):
         only: The names of the model's parameters to train, or the beginnings of names up to a dot, such as
             `"generator"`; by default all.
         exclude: The names of those not to train.
+        share_draws: Whether the generator is judged on the rows that the discriminator has just been trained on, so
+            that the model runs once a step. By default it draws anew, as in the 2014 paper.
         ema_decay: The decay of a moving average of the generator's parameters, such as 0.999, which
             `sample(..., averaged=True)` uses; by default none is kept.
         clip_norm: The largest norm of the generator's gradient.

@@ -13,7 +13,8 @@ weights.
 A penalty is any callable from a :class:`Judgement` to a tensor; its mean is added to the discriminator's loss. Rows are
 joint samples: the norm at a row runs over all event dimensions of all sites together, and a row has one norm.
 
-Gradients of gradients are taken, which compiled modules (`torch.compile`) and cuDNN's recurrent networks do not offer.
+Gradients of gradients are taken, which networks compiled by `torch.compile` and cuDNN's recurrent networks do not
+offer; ``run(..., compile=True)`` does.
 The gradient at a row is that of the sum of all logits. With batch normalization a row changes all logits, and what is
 penalized is no longer the slope at single rows; layer, group and spectral normalization do not have this fault.
 

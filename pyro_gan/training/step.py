@@ -91,6 +91,11 @@ class Step:
         """Compute gradients operation by operation."""
         self.for_discriminator, self.for_generator = self.discriminator_gradients, self.generator_gradients
 
+    def seconds_to_compile(self) -> float:
+        """How long compiling has taken."""
+        functions = (self.for_discriminator, self.for_generator)
+        return sum(float(getattr(function, "seconds", 0.0)) for function in functions)
+
     def take(self, for_discriminator: Sequence[Batch], for_generator: Sequence[Batch]) -> StepRecord:
         """Update the discriminator once on each of its minibatches, then the generator's side on each of its own."""
         game, record = self.game, StepRecord()
