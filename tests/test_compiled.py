@@ -241,6 +241,19 @@ def test_what_moves_on_later_is_found_by_a_later_comparison():
     assert all(each.reason is not None for each in both(inference))
 
 
+def test_a_network_that_was_made_anew_is_found_at_the_next_run():
+    networks_ = {"generator": networks()[0]}
+
+    def renewed(_):
+        return lambda batch_size: network_model(networks_["generator"], 2)(batch_size)
+
+    inference = trained(make(renewed, loss=NonSaturating()), True, 3)
+    assert_compiled_once(inference)
+    networks_["generator"] = nn.Sequential(*networks()[0], nn.Tanh())  # a notebook's cell was run again
+    with pytest.warns(RuntimeWarning, match="compiled and eager ones differ"):
+        inference.step(ROWS), trained(inference, True, 1)
+
+
 def test_other_minibatches_and_modes_are_compiled_anew():
     inference = make(loss=NonSaturating())
     judge = inference.discriminator.function

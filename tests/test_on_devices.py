@@ -84,3 +84,16 @@ def test_without_a_device_argument_nothing_is_moved():
     inference = GANInference(lambda: elsewhere, scalar_discriminator())
     inference.model._move(elsewhere)
     assert elsewhere.weight.device.type == "meta"
+
+
+@pytest.mark.parametrize("device", [device for device in DEVICES if device != "mps"])
+def test_compiled_steps_on_the_device_are_the_eager_ones(device):
+    histories = []
+    for compile in (False, True):
+        inference = make(device)[0]
+        pyro.set_rng_seed(1)
+        inference.run(BYTES / 255, num_steps=5, batch_size=16, progress=False, compile=compile)
+        histories.append(inference.history)
+    assert inference.seconds_to_compile() > 0
+    for name in ("generator_loss", "discriminator_loss", "penalty"):
+        assert histories[1][name] == pytest.approx(histories[0][name], rel=1e-2)

@@ -18,7 +18,7 @@ from pyro_gan.inference.state import state_of, take_over
 from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.first_look import kept_buffers
-from pyro_gan.training.compiled import compiled
+from pyro_gan.training.compiled import use_compiled
 from pyro_gan.training.look import look
 from pyro_gan.training.loop import train
 from pyro_gan.training.minibatches import minibatches
@@ -116,10 +116,10 @@ class AdversarialInference(Algorithm):
         """
         if compile and self.share_draws:
             raise ValueError("compile=True and share_draws=True each save a run of the model. Leave one of them out.")
-        if not compile:
+        if compile:
+            use_compiled(self._step)
+        else:
             self._step.take_eagerly()
-        elif self._step.for_discriminator == self._step.discriminator_gradients:
-            self._step.for_discriminator, self._step.for_generator = compiled(self._step, self)
         return self
 
     def seconds_to_compile(self) -> float:

@@ -110,7 +110,7 @@ class Compiled:
         version = self._versions.get(kind)
         if version is not None:
             self._calls[kind] += 1
-            if str(self._calls[kind]).strip("0") != "1":  # neither the 10th, nor the 100th, ...
+            if str(self._calls[kind]).strip("0") != "1":  # neither the first, nor the 10th, the 100th, ...
                 return _run(version, batch)
         eager = self._eager(batch)  # an error of the user's own is raised here
         try:
@@ -119,6 +119,10 @@ class Compiled:
             return self._first(kind, batch, eager) if version is None else self._compared(version, batch, eager)
         except NotCompilable as error:
             return self._go_on_eagerly(str(error), eager)
+
+    def compare_next(self) -> None:
+        """Compare the next call of each kind: between runs, users' code may have come to do something else."""
+        self._calls = dict.fromkeys(self._calls, 0)
 
     def __getstate__(self) -> dict[str, Any]:
         """Compiled code is neither copied nor pickled; a copy compiles anew."""
@@ -298,6 +302,15 @@ def _shape(value: Tensor | None) -> Hashable:
     return None if value is None else (value.shape, value.dtype)
 
 
+def use_compiled(step: Step) -> None:
+    """Have a step use compiled gradients, those that it has used already where it has."""
+    before = [each for each in (step.for_discriminator, step.for_generator) if isinstance(each, Compiled)]
+    for each in before:
+        each.compare_next()
+    if not before:
+        step.for_discriminator, step.for_generator = compiled(step, step.game)
+
+
 def compiled(step: Step, game: Game) -> tuple[Compiled, Compiled]:
     """Both gradient functions of a step, compiled at their first calls.
 
@@ -312,10 +325,10 @@ def compiled(step: Step, game: Game) -> tuple[Compiled, Compiled]:
 
     def facts_of_discriminator() -> tuple[Hashable, Hashable]:
         used = [game.loss, *step.due_penalties()]
-        return (*_facts(modules()), *map(id, used)), tuple(map(_numbers, used))
+        return (*_facts(modules()), *map(Same, used)), tuple(map(_numbers, used))
 
     def facts_of_generator() -> tuple[Hashable, Hashable]:
-        return (*_facts(modules()), id(game.loss)), _numbers(game.loss)
+        return (*_facts(modules()), Same(game.loss)), _numbers(game.loss)
 
     return (
         Compiled(
@@ -330,6 +343,23 @@ def compiled(step: Step, game: Game) -> tuple[Compiled, Compiled]:
             step.generator_gradients, "the generator's gradients", facts_of_generator, functions, modules, game.device
         ),
     )
+
+
+class Same:
+    """An object as a key: the same as itself alone, and alive as long as the key is.
+
+    Args:
+        value: The object.
+    """
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
 
 
 def _facts(modules: list[nn.Module]) -> tuple[Hashable, ...]:
