@@ -52,6 +52,13 @@ class MeanFree(nn.Module):
         return x - x.mean(0)
 
 
+class OfSoManyRows(nn.Module):
+    """It counts on 24 rows."""
+
+    def forward(self, x):
+        return x.view(24, 3)
+
+
 class Gated(nn.Module):
     """It adds the rows' mean behind a gate that is closed at the start: logits tell nothing of it, gradients do."""
 
@@ -74,6 +81,7 @@ class Gated(nn.Module):
         (nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3)), [24, 24]),  # each call takes an iteration
         (MeanFree(), [24, 24]),
         (Gated(), [24, 24]),
+        (OfSoManyRows(), [24, 24]),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
