@@ -333,12 +333,16 @@ def test_steps_after_a_compiled_run_are_compiled_until_a_run_that_is_not():
     assert all(each.num_compilations == 1 for each in compiled)
 
 
-def test_a_copy_compiles_anew():
-    inference = trained(make(loss=NonSaturating()), True, 2)
-    function = copy.copy(both(inference)[0])
-    assert function._versions == {} and both(inference)[0]._versions
-    found = function((ROWS,))
-    assert function.num_compilations == 2 and all(value is not None for value in found.values)
+def test_a_copy_compiles_anew_for_its_own_networks():
+    inference = trained(make(loss=NonSaturating(), batch_norm=True), True, 2)
+    other = copy.deepcopy(inference)
+    assert all(each._versions == {} for each in both(other)) and both(inference)[0]._versions
+    before, statistics = values(inference), inference.discriminator.modules[2].running_mean.clone()
+    other.step(ROWS, player="discriminator")
+    assert both(other)[0].reason is None and both(other)[0].num_compilations == 2
+    assert distance(values(inference), before) == 0 and distance(values(other), before) > 0
+    assert torch.equal(inference.discriminator.modules[2].running_mean, statistics)
+    assert not torch.equal(other.discriminator.modules[2].running_mean, statistics)
 
 
 def test_sharing_draws_and_compiling_are_not_combined():

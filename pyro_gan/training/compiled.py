@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyro
 import torch
@@ -28,8 +28,8 @@ from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.players.first_look import kept_buffers, kept_random_state, random_states, set_random_states
 from pyro_gan.training.captured import fastest
 from pyro_gan.training.python_state import python_state
-from pyro_gan.training.step import Game, GradientFunction, Gradients, Step
-from pyro_gan.training.tracing import NotCompilable, are_same, flat, inductor, traced
+from pyro_gan.training.step import Gradients, Step
+from pyro_gan.training.tracing import NotCompilable, Trace, are_same, flat, inductor, traced
 
 MOST_VERSIONS = 8
 """The number of kinds of calls for each of which a function is compiled; further ones are eager."""
@@ -67,13 +67,8 @@ class Compiled:
     """A gradient function, compiled at its first call of each kind.
 
     Args:
-        function: The gradient function.
-        what: What it computes, for messages.
-        facts: Tells what else a call depends on, such as modules' modes, and the numbers that the loss and penalties
-            hold: where that changes, the function is compiled anew.
-        functions: The users' callables in it.
-        modules: Gives the modules that these call.
-        device: Where it works.
+        step: The step whose gradient function it is.
+        player: Whose gradients: the discriminator's or the generator's.
 
     Attributes:
         reason: Why calls are eager, or `None` where they are not.
@@ -81,26 +76,32 @@ class Compiled:
         seconds: How long that took.
     """
 
-    def __init__(
-        self,
-        function: GradientFunction,
-        what: str,
-        facts: Callable[[], tuple[Hashable, Hashable]],
-        functions: list[Callable[..., Any]],
-        modules: Callable[[], list[nn.Module]],
-        device: torch.device,
-    ) -> None:
-        self.function = function
-        self.what = what
-        self.facts = facts
-        self.functions = functions
-        self.modules = modules
-        self.device = device
+    def __init__(self, step: Step, player: Literal["discriminator", "generator"]) -> None:
+        self.step = step
+        self.player = player
+        self.function = step.discriminator_gradients if player == "discriminator" else step.generator_gradients
+        self.device = step.game.device
         self.reason: str | None = None
         self.num_compilations = 0
         self.seconds = 0.0
         self._versions: dict[Hashable, Version] = {}
         self._calls: dict[Any, int] = {}
+
+    def modules(self) -> list[nn.Module]:
+        """The modules that both players call."""
+        return [module for player in self.step.game.players().values() for module in player.modules]
+
+    def functions(self) -> list[Callable[..., Any]]:
+        """The users' callables."""
+        return [*[player.function for player in self.step.game.players().values()], *self.step.game.penalties]
+
+    def facts(self) -> tuple[Hashable, Hashable]:
+        """What a call depends on beside the minibatch and tensors' values: where it changes, all is compiled anew.
+
+        The second part are numbers that the loss and the penalties hold.
+        """
+        used = [self.step.game.loss, *(self.step.due_penalties() if self.player == "discriminator" else [])]
+        return (*_facts(self.modules()), *map(Same, used)), tuple(map(_numbers, used))
 
     def __call__(self, batch: Batch) -> Gradients:
         """The gradients on a minibatch."""
@@ -150,8 +151,7 @@ class Compiled:
 
     def _compile(self, batch: Batch) -> Version:
         before = [id(buffer) for buffer in self._buffers()]
-        with self._kept(), validation_enabled(False), _without_torchs_warnings():
-            trace, other = (traced(self.function, batch) for _ in range(2))
+        trace, other = self._traced(batch), self._traced(batch)
         if before != [id(buffer) for buffer in self._buffers()]:
             raise NotCompilable("a module replaces its buffers. Have it write into them, with copy_()")
         if not are_same(trace.graph, other.graph):
@@ -164,6 +164,10 @@ class Compiled:
             if self.device.type == "cuda":
                 call = fastest([call, trace.graph], trace.live, list(tensors_of(batch)), self.device)
         return Version(call, trace.live, trace.parameters, trace.places)
+
+    def _traced(self, batch: Batch) -> Trace:
+        with self._kept(), validation_enabled(False), _without_torchs_warnings():
+            return traced(self.function, batch)
 
     def _compared(self, version: Version, batch: Batch, eager: Eager) -> Gradients:
         """Run the compiled function from where the eager one started, and see that they agree.
@@ -210,12 +214,12 @@ class Compiled:
     def _eager(self, batch: Batch) -> Eager:
         """An eager run, after which buffers and random states are what they were."""
         with self._kept():
-            before, drawn = python_state(self.functions), _drawn_on_the_host()
+            before, drawn = python_state(self.functions()), _drawn_on_the_host()
             found = self.function(batch)
             reason = None
             if drawn != _drawn_on_the_host():
                 reason = "random numbers are drawn from Python or NumPy. Draw them with Pyro or torch"
-            elif before != python_state(self.functions):
+            elif before != python_state(self.functions()):
                 reason = (
                     "a call changes Python variables, such as a counter. Keep numbers in tensors that are changed in "
                     "place"
@@ -240,7 +244,8 @@ class Compiled:
                 buffer.copy_(value)
         set_rng_state(eager.host_state)
         set_random_states(self.device, eager.random_states)
-        warnings.warn(f"{self.what} go on eagerly: {reason}; or leave out compile=True.", RuntimeWarning, stacklevel=2)
+        text = f"the {self.player}'s gradients go on eagerly: {reason}; or leave out compile=True."
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
         return eager.found
 
 
@@ -308,41 +313,7 @@ def use_compiled(step: Step) -> None:
     for each in before:
         each.compare_next()
     if not before:
-        step.for_discriminator, step.for_generator = compiled(step, step.game)
-
-
-def compiled(step: Step, game: Game) -> tuple[Compiled, Compiled]:
-    """Both gradient functions of a step, compiled at their first calls.
-
-    Args:
-        step: The step.
-        game: Its inference.
-    """
-    functions = [player.function for player in game.players().values()]
-
-    def modules() -> list[nn.Module]:
-        return [module for player in game.players().values() for module in player.modules]
-
-    def facts_of_discriminator() -> tuple[Hashable, Hashable]:
-        used = [game.loss, *step.due_penalties()]
-        return (*_facts(modules()), *map(Same, used)), tuple(map(_numbers, used))
-
-    def facts_of_generator() -> tuple[Hashable, Hashable]:
-        return (*_facts(modules()), Same(game.loss)), _numbers(game.loss)
-
-    return (
-        Compiled(
-            step.discriminator_gradients,
-            "the discriminator's gradients",
-            facts_of_discriminator,
-            [*functions, *game.penalties],
-            modules,
-            game.device,
-        ),
-        Compiled(
-            step.generator_gradients, "the generator's gradients", facts_of_generator, functions, modules, game.device
-        ),
-    )
+        step.for_discriminator, step.for_generator = Compiled(step, "discriminator"), Compiled(step, "generator")
 
 
 class Same:
