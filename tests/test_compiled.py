@@ -18,7 +18,7 @@ from torch._inductor import config
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback
 from pyro_gan.losses import NonSaturating
-from pyro_gan.penalties import R1, Penalty, ZeroCentredGradientPenalty
+from pyro_gan.penalties import R1, GradientPenalty, Penalty, ZeroCentredGradientPenalty
 from pyro_gan.training.compiled import MOST_VERSIONS
 
 ROWS = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
@@ -380,3 +380,55 @@ def test_the_time_to_compile_is_told_once(capsys):
     inference.run(ROWS, num_steps=3, batch_size=32, compile=True)
     assert "compiled in" not in capsys.readouterr().err
     assert make().seconds_to_compile() == 0
+
+
+@pytest.mark.parametrize("factor", [1.02, 1.05, 1.09])
+def test_a_small_drift_is_not_taken_for_rounding(factor):
+    box = {"weight": torch.tensor(1.0)}
+    of_rows = GradientPenalty(1.0)
+    inference = trained(make(loss=NonSaturating(), penalty=lambda j: box["weight"] * of_rows(j)), True, 3)
+    assert_compiled_once(inference)
+    box["weight"] = torch.tensor(factor)
+    with pytest.warns(RuntimeWarning, match="the discriminator's gradients go on eagerly: compiled and"):
+        trained(inference, True, 1)
+
+
+def test_parameters_that_replace_others_in_the_store_are_trained():
+    found = []
+    for compile in (False, True):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        inference = GANInference(test_contract.MODELS["model()"], test_contract.Judge(1), sgd, sgd, site="x")
+        inference.compile(compile)
+        for _ in range(4):
+            for _ in range(3):
+                inference.step(test_contract.ROWS)
+            assert pyro.get_param_store()["loc"] is inference.model.parameters["loc"]
+            assert pyro.param("loc").item() != 0
+            found.append(pyro.param("loc").item())
+            pyro.clear_param_store()
+    assert found[4:] == pytest.approx(found[:4], abs=1e-6)
+
+
+def test_a_part_of_a_network_that_was_exchanged_is_trained():
+    inference = trained(make(loss=NonSaturating()), True, 2)
+    judge = inference.discriminator.function
+    judge[2] = nn.Linear(8, 1)
+    before = judge[2].weight.clone()
+    trained(inference, True, 2)
+    assert not torch.equal(judge[2].weight, before)
+    assert both(inference)[0].num_compilations == 2
+
+
+def test_compiled_code_that_fails_is_replaced_by_the_eager_run():
+    def failing(*tensors):
+        raise RuntimeError("out of memory")
+
+    inference = make(loss=NonSaturating()).compile()
+    inference.step(ROWS)
+    (kind, version), *_ = both(inference)[0]._versions.items()
+    both(inference)[0]._versions[kind] = version._replace(call=failing)
+    inference.compile()
+    with pytest.warns(RuntimeWarning, match=r"compiled code fails \(RuntimeError: out of memory\)"):
+        inference.step(ROWS)
+    assert inference.num_steps_taken == 2

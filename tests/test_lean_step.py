@@ -1,5 +1,6 @@
 """What a step does not do: judge twice, draw twice where it need not, walk, wait, or compute what nobody reads."""
 
+import copy
 import math
 
 import pyro
@@ -279,3 +280,57 @@ def test_a_model_is_asked_for_a_parameter_that_replaced_another():
     assert (inference.sample(1000).mean() - 7).abs() < 0.2
     inference.step(torch.randn(8))
     assert pyro.param("loc").item() != 7.0
+
+
+def test_a_batch_normalization_that_comes_later_ends_joint_calls():
+    calls, inference = calls_of_a_step(nn.Sequential(nn.Identity(), networks()[1]))
+    assert calls == [48]
+    inference.discriminator.function.network[0] = nn.BatchNorm1d(3)
+    inference.step(ROWS, player="discriminator")
+    calls.clear()
+    inference.step(ROWS, player="discriminator")
+    assert calls == [24, 24]
+
+
+def test_a_frozen_discriminator_in_another_mode_can_be_judged_by():
+    generator, judge = networks()
+    inference = GANInference(network_model(generator, 2), judge, sgd, sgd, loss=NonSaturating())
+    inference.step(ROWS)
+    judge.eval().requires_grad_(False)
+    before = judge[0].weight.clone()
+    inference.step(ROWS)
+    assert torch.equal(judge[0].weight, before)
+
+
+def test_parameters_have_gradients_of_their_own():
+    def model(batch_size):
+        one, other = (pyro.param(name, torch.tensor(0.0)) for name in ("one", "other"))
+        with pyro.plate("data", batch_size):
+            return pyro.deterministic("x", one + other + pyro.sample("eps", dist.Normal(0.0, 1.0)), event_dim=0)
+
+    GANInference(model, scalar_discriminator(4), sgd, sgd).step(torch.randn(8))
+    one, other = (pyro.get_param_store()[name].grad for name in ("one", "other"))
+    assert torch.equal(one, other) and one.data_ptr() != other.data_ptr()
+
+
+def test_shared_draws_are_let_go_of():
+    inference = GANInference(network_model(networks()[0], 2), networks()[1], share_draws=True)
+    inference.step(ROWS, player="discriminator")
+    assert copy.deepcopy(inference).num_steps_taken == 1
+
+
+def test_a_loss_may_work_in_place():
+    def in_place(real, fake):
+        return real.neg_().exp(), fake.exp_()
+
+    inference = GANInference(network_model(networks()[0], 2), networks()[1], loss=(in_place, lambda _, fake: -fake))
+    inference.penalties = ()
+    assert all(map(torch.isfinite, inference.step(ROWS)))
+
+
+def test_a_weight_can_be_set():
+    penalty = R1(1.0)
+    penalty.weight = 3.0
+    assert penalty.weight == 3.0
+    with pytest.raises(ValueError, match="weight must be a positive number"):
+        penalty.weight = -1.0

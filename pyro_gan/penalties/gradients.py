@@ -127,6 +127,10 @@ class SquaredGradient(SitePenalty):
         """The weight at the present part of a run."""
         return self._weight.item()
 
+    @weight.setter
+    def weight(self, weight: float) -> None:
+        self._weight.fill_(finite_number("weight", weight))
+
     def set_progress(self, progress: float) -> None:
         # A tensor that is filled anew, so that a compiled step reads the present weight.
         self._weight.fill_(self.first_weight * (self.final_weight / self.first_weight) ** progress)
@@ -153,7 +157,7 @@ class SquaredGradient(SitePenalty):
         """
         sites = self.covered_sites(rows)
         squares = [gradient.square().sum(1) for gradient in _gradients(logits, [rows[site] for site in sites])]
-        half = self._weight / 2
+        half = (self._weight / 2).to(logits.dtype)
         if not self.relative:
             return half * reduce(add, squares)
         weights = [half * _total_variance(reference[site]) for site in sites]

@@ -55,7 +55,7 @@ class Discriminator(Player):
             )
         super().__init__(function, device, move)
         self._names: dict[Tensor, str] = {}
-        self._alone: dict[tuple[bool, ...], bool] = {}
+        self._alone: dict[tuple[tuple[nn.Module, bool], ...], bool] = {}
 
     def __call__(self, values: dict[str, Tensor]) -> Tensor:
         """The logits of rows.
@@ -119,7 +119,8 @@ class Discriminator(Player):
         if not alike or not self._treats_rows_alone(real, fake):
             return self(real), self(fake)
         sizes = [len(next(iter(sample.values()))) for sample in (real, fake)]
-        real_logits, fake_logits = self(_joined(real, fake)).split(sizes)
+        # No views, so that a loss may work in place on one of them.
+        real_logits, fake_logits = self(_joined(real, fake)).unsafe_split_with_sizes(sizes)
         return real_logits, fake_logits
 
     def meet(self, parameters: list[Tensor]) -> dict[str, Tensor]:
@@ -136,7 +137,7 @@ class Discriminator(Player):
         Batch statistics, dropout, spectral normalization's iterations and whatever else sees which rows come together
         tell themselves: by other logits, other gradients, changed buffers or used random numbers.
         """
-        modes = tuple(module.training for module in self.modules)
+        modes = tuple([(module, module.training) for module in self.modules])
         if modes not in self._alone:
             with self._looking_twice():
                 self._alone[modes] = self._are_alike(real, fake)
@@ -165,11 +166,13 @@ class Discriminator(Player):
             return False
         weights = torch.linspace(-1.0, 2.0, len(together), dtype=together.dtype, device=together.device)
         parameters = [leaf for leaf in leaves(one_by_one) if leaf in set(leaves(together))]
-        gradients = (
-            torch.autograd.grad((weights * logits).sum(), parameters, allow_unused=True, materialize_grads=True)
-            for logits in (one_by_one, together)
-        )
-        pairs = [(one_by_one, together), *zip(*gradients, strict=True)]
+        pairs = [(one_by_one, together)]
+        if parameters:  # else all of them are frozen
+            gradients = (
+                torch.autograd.grad((weights * logits).sum(), parameters, allow_unused=True, materialize_grads=True)
+                for logits in (one_by_one, together)
+            )
+            pairs += zip(*gradients, strict=True)
         return all(
             torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(one.detach().abs().max())) for one, other in pairs
         )

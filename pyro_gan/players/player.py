@@ -27,7 +27,7 @@ class Player:
         self.creating = creating_on(device)
         self.is_known = False
         self.parameters: dict[str, Tensor] = {}
-        self.modules: list[nn.Module] = []
+        self._roots: list[nn.Module] = []
         self._loaded: dict[str, Any] | None = None
 
     @contextmanager
@@ -42,10 +42,16 @@ class Player:
             self.creating,
         ):
             yield
-        self.modules = modules
+        parts = {part for module in modules for part in module.children()}
+        self._roots = [module for module in modules if module not in parts]
         self.is_known = True
         self._forget(self.parameters)
         self._fill_others()
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The modules called in the first run, with the parts that they have now."""
+        return list(dict.fromkeys(part for root in self._roots for part in root.modules()))
 
     def trainable(self) -> list[str]:
         """The names of the parameters that are not frozen."""

@@ -51,14 +51,21 @@ class Version(NamedTuple):
     places: list[int | None]
 
 
-class Eager(NamedTuple):
-    """An eager run, and what it left behind."""
+class Snapshot(NamedTuple):
+    """What a call may change."""
 
-    found: Gradients
     buffers: list[Tensor]
     random_states: list[Tensor]
     host_state: dict[str, Any]
     """The states of Python's and NumPy's generators too."""
+
+
+class Eager(NamedTuple):
+    """An eager run."""
+
+    found: Gradients
+    start: Snapshot
+    end: Snapshot
     reason: str | None
     """Why compiled code would leave something else behind."""
 
@@ -91,9 +98,10 @@ class Compiled:
         """The modules that both players call."""
         return [module for player in self.step.game.players().values() for module in player.modules]
 
-    def functions(self) -> list[Callable[..., Any]]:
-        """The users' callables."""
-        return [*[player.function for player in self.step.game.players().values()], *self.step.game.penalties]
+    def functions(self) -> list[Any]:
+        """The users' callables, and the loss."""
+        game = self.step.game
+        return [*[player.function for player in game.players().values()], *game.penalties, game.loss]
 
     def facts(self) -> tuple[Hashable, Hashable]:
         """What a call depends on beside the minibatch and tensors' values: where it changes, all is compiled anew.
@@ -114,6 +122,8 @@ class Compiled:
             if str(self._calls[kind]).strip("0") != "1":  # neither the first, nor the 10th, the 100th, ...
                 return _run(version, batch)
         eager = self._eager(batch)  # an error of the user's own is raised here
+        kind = (_kind(batch), *self.facts())  # the run may have registered parameters, as after clear_param_store
+        version = self._versions.get(kind)
         try:
             if eager.reason is not None:
                 raise NotCompilable(eager.reason)
@@ -175,24 +185,31 @@ class Compiled:
         Raises:
             NotCompilable: They do not.
         """
-        found, expected = _run(version, batch), eager.found
-        forward, backward = (*found[2:3], *found[4:], *self._buffers()), (*expected[2:3], *expected[4:], *eager.buffers)
-        states = random_states(self.device)
-        if not all(map(_agree, forward, backward)) or not self._differ_by_rounding(found, expected, batch):
+        expected = eager.found
+        try:
+            found = _run(version, batch)
+        except Exception as error:  # whatever compiled code raises
+            raise NotCompilable(f"compiled code fails ({type(error).__name__}: {str(error)[:200]})") from error
+        end = self._snapshot()
+        forward, by_eager = (*found[2:3], *found[4:], *end.buffers), (*expected[2:3], *expected[4:], *eager.end.buffers)
+        is_same = len(forward) == len(by_eager) and all(map(_agree, forward, by_eager))
+        if not is_same or not self._differ_by_rounding(found, eager, batch):
             raise NotCompilable(
                 "compiled and eager ones differ, as where they depend on something that is no tensor. Keep what "
                 "changes along a run in tensors that are changed in place"
             )
-        if not all(map(torch.equal, states, eager.random_states)):
+        if not all(map(torch.equal, end.random_states, eager.end.random_states)):
             raise NotCompilable("compiled and eager ones do not use the same random numbers")
+        self._restore(end)
         return found
 
-    def _differ_by_rounding(self, found: Gradients, expected: Gradients, batch: Batch) -> bool:
+    def _differ_by_rounding(self, found: Gradients, eager: Eager, batch: Batch) -> bool:
         """Whether gradients differ no more than by rounding.
 
         Where a rectifier's input is nearly 0, rounding decides its slope, and a gradient may jump. So what is more than
         the usual rounding is compared with how far eager gradients jump when the parameters are rounded otherwise.
         """
+        expected = eager.found
         distances = _distances(found, expected)
         if max(distances) <= ROUNDING:
             return True
@@ -204,6 +221,7 @@ class Compiled:
             for number, parameter in enumerate(parameters):
                 parameter.mul_(1 + (-1) ** number * 16 * torch.finfo(parameter.dtype).eps)
         try:
+            self._restore(eager.start)
             jumps = _distances(self._eager(batch).found, expected)
         finally:
             with torch.no_grad():
@@ -213,19 +231,29 @@ class Compiled:
 
     def _eager(self, batch: Batch) -> Eager:
         """An eager run, after which buffers and random states are what they were."""
+        start = self._snapshot()
         with self._kept():
-            before, drawn = python_state(self.functions()), _drawn_on_the_host()
+            before = python_state(self.functions())
             found = self.function(batch)
-            reason = None
-            if drawn != _drawn_on_the_host():
+            end, reason = self._snapshot(), None
+            if _of_the_host(start) != _of_the_host(end):
                 reason = "random numbers are drawn from Python or NumPy. Draw them with Pyro or torch"
             elif before != python_state(self.functions()):
                 reason = (
                     "a call changes Python variables, such as a counter. Keep numbers in tensors that are changed in "
                     "place"
                 )
-            buffers = [buffer.clone() for buffer in self._buffers()]
-            return Eager(found, buffers, random_states(self.device), get_rng_state(), reason)
+        return Eager(found, start, end, reason)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot([buffer.clone() for buffer in self._buffers()], random_states(self.device), get_rng_state())
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        with torch.no_grad():
+            for buffer, value in zip(self._buffers(), snapshot.buffers, strict=True):
+                buffer.copy_(value)
+        set_rng_state(snapshot.host_state)
+        set_random_states(self.device, snapshot.random_states)
 
     def _buffers(self) -> list[Tensor]:
         return [buffer for module in self.modules() for buffer in module._buffers.values() if buffer is not None]
@@ -239,11 +267,7 @@ class Compiled:
         """Say why, and leave all as the eager run left it."""
         self.reason = reason
         self._versions.clear()
-        with torch.no_grad():
-            for buffer, value in zip(self._buffers(), eager.buffers, strict=True):
-                buffer.copy_(value)
-        set_rng_state(eager.host_state)
-        set_random_states(self.device, eager.random_states)
+        self._restore(eager.end)
         text = f"the {self.player}'s gradients go on eagerly: {reason}; or leave out compile=True."
         warnings.warn(text, RuntimeWarning, stacklevel=2)
         return eager.found
@@ -270,11 +294,10 @@ def _kind(batch: Batch) -> Hashable:
     return names, tuple((value.shape, value.stride(), value.dtype) for value in tensors_of(batch))
 
 
-def _drawn_on_the_host() -> Hashable:
+def _of_the_host(snapshot: Snapshot) -> Hashable:
     """The states of Python's and NumPy's random generators."""
-    states = get_rng_state()
-    kind, keys, *others = states["numpy"]
-    return states["random"], kind, keys.tobytes(), tuple(others)
+    kind, keys, *others = snapshot.host_state["numpy"]
+    return snapshot.host_state["random"], kind, keys.tobytes(), tuple(others)
 
 
 def _agree(found: Tensor | None, expected: Tensor | None) -> bool:
@@ -341,11 +364,18 @@ def _facts(modules: list[nn.Module]) -> tuple[Hashable, ...]:
     registered = [parameter for _, parameter in pyro.get_param_store().named_parameters()]
     return (
         tuple([module.training for module in modules]),
-        tuple(map(id, tensors)),
+        tuple(map(_identity, tensors)),
         tuple([tensor is not None and tensor.requires_grad for tensor in tensors]),
         tuple(map(id, registered)),
         tuple([parameter.requires_grad for parameter in registered]),
     )
+
+
+def _identity(tensor: Tensor | None) -> Hashable:
+    """Which tensor it is, and for a graph of a device, which reads fixed addresses, where it lies."""
+    if tensor is None:
+        return None
+    return id(tensor), tensor.dtype, tensor.data_ptr() if tensor.device.type == "cuda" else 0
 
 
 def _numbers(value: object) -> Hashable:

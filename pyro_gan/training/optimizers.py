@@ -97,8 +97,12 @@ class PlayerOptimizer:
         """One descent step in the given parameters and no others, along their gradients."""
         optimizer = self._made()
         self.clear()
+        clips, given = self._clips(), set[int]()
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = None if gradient is None else _laid_out(gradient, parameter, self._clips())
+            if gradient is not None and gradient.layout == torch.strided:
+                gradient = _laid_out(gradient, parameter, clips or gradient.data_ptr() in given)
+                given.add(gradient.data_ptr())
+            parameter.grad = gradient
         if not parameters:  # all of them are frozen at this step
             return
         self._clip()
@@ -248,12 +252,12 @@ def _from_pyro(choice: PyroOptim, parameters: dict[str, Tensor]) -> Any:
     return optimizer
 
 
-def _laid_out(gradient: Tensor, parameter: Tensor, is_changed: bool) -> Tensor:
-    """A gradient in its parameter's memory layout, which fused optimizers take for granted; a copy if it is changed.
+def _laid_out(gradient: Tensor, parameter: Tensor, is_copied: bool) -> Tensor:
+    """A gradient in its parameter's memory layout, which fused optimizers take for granted; a copy where asked for.
 
     What `autograd.grad` returns may be expanded, transposed, or one tensor for several parameters.
     """
-    if gradient.layout != torch.strided or (gradient.stride() == parameter.stride() and not is_changed):
+    if gradient.stride() == parameter.stride() and not is_copied:
         return gradient
     return torch.empty_like(parameter).copy_(gradient)
 

@@ -98,22 +98,24 @@ class Step:
 
     def take(self, for_discriminator: Sequence[Batch], for_generator: Sequence[Batch]) -> StepRecord:
         """Update the discriminator once on each of its minibatches, then the generator's side on each of its own."""
-        game, record = self.game, StepRecord()
-        self._shared = None
-        for batch in for_discriminator:
-            game.optim_d.clear()
-            found = self.for_discriminator(batch)
-            self._update_discriminator(found)
-            record = StepRecord(None, found.loss, found.penalty, found.real_logits, found.fake_logits)
-        if for_discriminator:
-            game.optim_d.advance_schedule()
-        for batch in for_generator:
-            game.optim.clear()
-            found = self.for_generator(batch)
-            self._update_generator(found)
-            record = record._replace(generator_loss=found.loss)
-        if for_generator:
-            game.optim.advance_schedule()
+        record = StepRecord()
+        try:
+            for batch in for_discriminator:
+                self.game.optim_d.clear()
+                found = self.for_discriminator(batch)
+                self._update_discriminator(found)
+                record = StepRecord(None, found.loss, found.penalty, found.real_logits, found.fake_logits)
+            if for_discriminator:
+                self.game.optim_d.advance_schedule()
+            for batch in for_generator:
+                self.game.optim.clear()
+                found = self.for_generator(batch)
+                self._update_generator(found)
+                record = record._replace(generator_loss=found.loss)
+            if for_generator:
+                self.game.optim.advance_schedule()
+        finally:
+            self._shared = None
         return record
 
     def discriminator_gradients(self, batch: Batch) -> Gradients:
