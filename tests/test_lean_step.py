@@ -313,6 +313,17 @@ def test_parameters_have_gradients_of_their_own():
     assert torch.equal(one, other) and one.data_ptr() != other.data_ptr()
 
 
+def test_a_part_that_comes_back_is_trained_again():
+    judge = networks()[1]
+    inference = GANInference(network_model(networks()[0], 2), judge, sgd, sgd, loss=NonSaturating())
+    first, second = judge[2], nn.Linear(8, 1)
+    for part in first, second, first:
+        judge[2] = part
+        before = part.weight.clone()
+        inference.step(ROWS)
+        assert not torch.equal(part.weight, before)
+
+
 def test_shared_draws_are_let_go_of():
     inference = GANInference(network_model(networks()[0], 2), networks()[1], share_draws=True)
     inference.step(ROWS, player="discriminator")

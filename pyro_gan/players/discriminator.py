@@ -54,7 +54,6 @@ class Discriminator(Player):
                 f"but is {function!r} ({type(function).__name__})."
             )
         super().__init__(function, device, move)
-        self._names: dict[Tensor, str] = {}
         self._alone: dict[tuple[tuple[nn.Module, bool], ...], bool] = {}
 
     def __call__(self, values: dict[str, Tensor]) -> Tensor:
@@ -125,11 +124,12 @@ class Discriminator(Player):
 
     def meet(self, parameters: list[Tensor]) -> dict[str, Tensor]:
         """Take note of parameters that may be new; return them by the names that they got at first sight."""
+        names = {parameter: name for name, parameter in self.parameters.items()}
         for parameter in parameters:
-            if parameter not in self._names:
-                name = self._names[parameter] = self._name(parameter)
-                self.fill(name, parameter)
-        return {self._names[parameter]: parameter for parameter in parameters}
+            if parameter not in names:
+                names[parameter] = self._name(parameter)
+                self.fill(names[parameter], parameter)
+        return {names[parameter]: parameter for parameter in parameters}
 
     def _treats_rows_alone(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> bool:
         """Whether a row's logit depends on that row alone, with the modules in their present modes.
