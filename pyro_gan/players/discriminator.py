@@ -1,8 +1,7 @@
 """The discriminator: any callable that gives one logit a row."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -139,24 +138,19 @@ class Discriminator(Player):
         """
         modes = tuple([(module, module.training) for module in self.modules])
         if modes not in self._alone:
-            with self._looking_twice():
+            with kept_buffers(*self.modules), kept_random_state(self.device), torch.enable_grad(), self.creating:
                 self._alone[modes] = self._are_alike(real, fake)
         return self._alone[modes]
-
-    @contextmanager
-    def _looking_twice(self) -> Iterator[None]:
-        with kept_buffers(*self.modules), kept_random_state(self.device), torch.enable_grad(), self.creating:
-            yield
 
     def _are_alike(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> bool:
         """Whether one joint call gives the logits and gradients of two calls, and leaves nothing behind."""
         real, fake = ({site: rows.detach() for site, rows in sample.items()} for sample in (real, fake))
         self._fill_others()
-        buffers = [buffer for module in self.modules for buffer in module.buffers(recurse=False)]
-        before, random_state = [buffer.clone() for buffer in buffers], random_states(self.device)
+        buffers = self.buffers()
+        before, states = [buffer.clone() for buffer in buffers], random_states(self.device)
         writes = [buffer._version for buffer in buffers]
         one_by_one = torch.cat([self._judge(real), self._judge(fake)])
-        if not all(map(torch.equal, random_states(self.device), random_state)):
+        if random_states(self.device).has_drawn_by_torch(states):
             return False
         if writes != [buffer._version for buffer in buffers] or not all(map(torch.equal, buffers, before)):
             return False

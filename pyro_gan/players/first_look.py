@@ -1,8 +1,8 @@
 """Running the user's model and discriminator for a look, and leaving no trace of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -88,29 +88,47 @@ def kept_unbuilt(*functions: Any) -> Iterator[None]:
 @contextmanager
 def kept_random_state(device: torch.device) -> Iterator[None]:
     """A context after which torch's, NumPy's and Python's random states are what they were before."""
-    state = get_rng_state()
-    backend, which = _backend(device)
-    device_state = backend.get_rng_state(*which) if backend is not None else None
+    states = random_states(device)
     try:
         yield
     finally:
-        set_rng_state(state)
-        if backend is not None:
-            backend.set_rng_state(device_state, *which)
+        set_random_states(device, states)
 
 
-def random_states(device: torch.device) -> list[Tensor]:
-    """The states of torch's generators on the host and on a device, to be compared."""
-    backend, which = _backend(device)
-    return [torch.get_rng_state(), *([] if backend is None else [backend.get_rng_state(*which)])]
+class RandomStates(NamedTuple):
+    """The states of all generators that a user's code may draw from."""
+
+    python: Any
+    numpy: Any
+    host: Tensor
+    """That of torch's on the host."""
+    device: Tensor | None
+    """That of torch's on a device, where that has its own."""
+
+    def has_drawn_by_torch(self, before: "RandomStates") -> bool:
+        """Whether torch's generators have been used since."""
+        pairs = ((self.host, before.host), (self.device, before.device))
+        return any(one is not None and other is not None and not torch.equal(one, other) for one, other in pairs)
+
+    def has_drawn_otherwise(self, before: "RandomStates") -> bool:
+        """Whether Python's or NumPy's generators have been used since."""
+        one, other = ((kind, keys.tobytes(), *rest) for kind, keys, *rest in (self.numpy, before.numpy))
+        return self.python != before.python or one != other
 
 
-def set_random_states(device: torch.device, states: Sequence[Tensor]) -> None:
+def random_states(device: torch.device) -> RandomStates:
+    """The states of all generators, of which torch's has one on the host and one on a device."""
+    states, (backend, which) = get_rng_state(), _backend(device)
+    of_device = None if backend is None else backend.get_rng_state(*which)
+    return RandomStates(states["random"], states["numpy"], states["torch"], of_device)
+
+
+def set_random_states(device: torch.device, states: RandomStates) -> None:
     """Set them to what :func:`random_states` returned."""
     backend, which = _backend(device)
-    torch.set_rng_state(states[0])
+    set_rng_state({"random": states.python, "numpy": states.numpy, "torch": states.host})
     if backend is not None:
-        backend.set_rng_state(states[1], *which)
+        backend.set_rng_state(states.device, *which)
 
 
 def _backend(device: torch.device) -> tuple[Any, tuple[torch.device, ...]]:

@@ -53,6 +53,10 @@ class Player:
         """The modules called in the first run, with the parts that they have now."""
         return list(dict.fromkeys(part for root in self._roots for part in root.modules()))
 
+    def buffers(self) -> list[Tensor]:
+        """The buffers of these modules, such as batch statistics."""
+        return [buffer for module in self.modules for buffer in module.buffers(recurse=False)]
+
     def trainable(self) -> list[str]:
         """The names of the parameters that are not frozen."""
         return [name for name, parameter in self.parameters.items() if parameter.requires_grad]

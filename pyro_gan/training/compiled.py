@@ -21,11 +21,10 @@ from typing import Any, Literal, NamedTuple
 import pyro
 import torch
 from pyro.distributions import validation_enabled
-from pyro.util import get_rng_state, set_rng_state
 from torch import Tensor, nn
 
 from pyro_gan.players.batch import Batch, tensors_of
-from pyro_gan.players.first_look import kept_buffers, kept_random_state, random_states, set_random_states
+from pyro_gan.players.first_look import RandomStates, kept_buffers, kept_random_state, random_states, set_random_states
 from pyro_gan.training.captured import fastest
 from pyro_gan.training.python_state import python_state
 from pyro_gan.training.step import Gradients, Step
@@ -33,7 +32,6 @@ from pyro_gan.training.tracing import NotCompilable, Trace, are_same, flat, indu
 
 MOST_VERSIONS = 8
 """The number of kinds of calls for each of which a function is compiled; further ones are eager."""
-
 
 ROUNDING = 1e-4
 """The relative distance of gradients that is always taken for rounding."""
@@ -46,18 +44,15 @@ class Version(NamedTuple):
     """A compiled function for one kind of call."""
 
     call: Callable[..., Any]
-    live: list[Tensor]
-    parameters: dict[str, Tensor]
-    places: list[int | None]
+    trace: Trace
+    """What it was made of, which tells its arguments and results."""
 
 
 class Snapshot(NamedTuple):
     """What a call may change."""
 
     buffers: list[Tensor]
-    random_states: list[Tensor]
-    host_state: dict[str, Any]
-    """The states of Python's and NumPy's generators too."""
+    random_states: RandomStates
 
 
 class Eager(NamedTuple):
@@ -173,7 +168,7 @@ class Compiled:
             call = inductor(trace.graph, [*trace.live, *tensors_of(batch)])
             if self.device.type == "cuda":
                 call = fastest([call, trace.graph], trace.live, list(tensors_of(batch)), self.device)
-        return Version(call, trace.live, trace.parameters, trace.places)
+        return Version(call, trace)
 
     def _traced(self, batch: Batch) -> Trace:
         with self._kept(), validation_enabled(False), _without_torchs_warnings():
@@ -198,9 +193,8 @@ class Compiled:
                 "compiled and eager ones differ, as where they depend on something that is no tensor. Keep what "
                 "changes along a run in tensors that are changed in place"
             )
-        if not all(map(torch.equal, end.random_states, eager.end.random_states)):
+        if end.random_states.has_drawn_by_torch(eager.end.random_states):
             raise NotCompilable("compiled and eager ones do not use the same random numbers")
-        self._restore(end)
         return found
 
     def _differ_by_rounding(self, found: Gradients, eager: Eager, batch: Batch) -> bool:
@@ -221,8 +215,9 @@ class Compiled:
             for number, parameter in enumerate(parameters):
                 parameter.mul_(1 + (-1) ** number * 16 * torch.finfo(parameter.dtype).eps)
         try:
-            self._restore(eager.start)
-            jumps = _distances(self._eager(batch).found, expected)
+            with self._kept():
+                self._restore(eager.start)
+                jumps = _distances(self.function(batch), expected)
         finally:
             with torch.no_grad():
                 for parameter, value in zip(parameters, kept, strict=True):
@@ -236,7 +231,7 @@ class Compiled:
             before = python_state(self.functions())
             found = self.function(batch)
             end, reason = self._snapshot(), None
-            if _of_the_host(start) != _of_the_host(end):
+            if end.random_states.has_drawn_otherwise(start.random_states):
                 reason = "random numbers are drawn from Python or NumPy. Draw them with Pyro or torch"
             elif before != python_state(self.functions()):
                 reason = (
@@ -246,17 +241,16 @@ class Compiled:
         return Eager(found, start, end, reason)
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot([buffer.clone() for buffer in self._buffers()], random_states(self.device), get_rng_state())
+        return Snapshot([buffer.clone() for buffer in self._buffers()], random_states(self.device))
 
     def _restore(self, snapshot: Snapshot) -> None:
         with torch.no_grad():
             for buffer, value in zip(self._buffers(), snapshot.buffers, strict=True):
                 buffer.copy_(value)
-        set_rng_state(snapshot.host_state)
         set_random_states(self.device, snapshot.random_states)
 
     def _buffers(self) -> list[Tensor]:
-        return [buffer for module in self.modules() for buffer in module._buffers.values() if buffer is not None]
+        return [buffer for player in self.step.game.players().values() for buffer in player.buffers()]
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -283,21 +277,15 @@ def _without_torchs_warnings() -> Iterator[None]:
 
 def _run(version: Version, batch: Batch) -> Gradients:
     with torch.no_grad():
-        found = version.call(*version.live, *tensors_of(batch))
-    values: list[Any] = [None if place is None else found[place] for place in version.places]
-    number = len(version.parameters)
-    return Gradients(version.parameters, tuple(values[:number]), *values[number:])
+        found = version.call(*version.trace.live, *tensors_of(batch))
+    values: list[Any] = [None if place is None else found[place] for place in version.trace.places]
+    parameters = version.trace.parameters
+    return Gradients(parameters, tuple(values[: len(parameters)]), *values[len(parameters) :])
 
 
 def _kind(batch: Batch) -> Hashable:
     names = tuple(batch) if isinstance(batch, dict) else None
     return names, tuple((value.shape, value.stride(), value.dtype) for value in tensors_of(batch))
-
-
-def _of_the_host(snapshot: Snapshot) -> Hashable:
-    """The states of Python's and NumPy's random generators."""
-    kind, keys, *others = snapshot.host_state["numpy"]
-    return snapshot.host_state["random"], kind, keys.tobytes(), tuple(others)
 
 
 def _agree(found: Tensor | None, expected: Tensor | None) -> bool:

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -20,13 +20,13 @@ OF_MODULES = frozenset(vars(nn.Module()))
 """The attributes of every module: hooks and the like are torch's, and modes are facts of their own."""
 
 
-def python_state(functions: Iterable[Callable[..., Any]]) -> list[str]:
+def python_state(functions: Iterable[Any]) -> list[str]:
     """The numbers and strings that callables can reach: in closures, globals that they name, attributes and containers.
 
     Tensors and arrays are left out, and so are the modules of libraries.
 
     Args:
-        functions: The callables.
+        functions: The callables, and objects that have some.
     """
     seen: set[int] = set()
     return [text for function in functions for text in _state(function, DEPTH, seen)]

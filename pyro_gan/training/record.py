@@ -102,18 +102,13 @@ def _shapes(record: StepRecord) -> list[tuple[int, ...] | None]:
 
 def _on_host(records: Sequence[StepRecord], loss: Loss) -> list[dict[str, float]]:
     """The numbers of records of the same shapes by name, in few transfers."""
-    columns: dict[str, Tensor] = {}
-    for name in ("generator_loss", "discriminator_loss", "penalty"):
-        values = [value for value in (getattr(record, name) for record in records) if value is not None]
-        if values:
-            columns[name] = torch.stack(values)
-    real = [record.real_logits for record in records if record.real_logits is not None]
-    fake = [record.fake_logits for record in records if record.fake_logits is not None]
-    if real and fake and loss.implies_log_ratio:
+    there = [name for name, value in records[0]._asdict().items() if value is not None]
+    columns = {name: torch.stack([getattr(record, name) for record in records]) for name in there}
+    real, fake = columns.pop("real_logits", None), columns.pop("fake_logits", None)
+    if real is not None and fake is not None and loss.implies_log_ratio:
         # In double precision and then rounded, so that the numbers do not depend on how many are read at once.
-        real_logits, fake_logits = (torch.stack(each).to("cpu").to(torch.float64) for each in (real, fake))
         with torch.no_grad():
-            both = mean_probabilities(real_logits, fake_logits, loss)
+            both = mean_probabilities(real.cpu().double(), fake.cpu().double(), loss)
         columns["real_probability"], columns["fake_probability"] = (each.float() for each in both)
     rows = torch.stack([column.cpu() for column in columns.values()], 1).tolist()
     return [dict(zip(columns, row, strict=True)) for row in rows]
