@@ -24,6 +24,12 @@ MNIST_FILES = {
 }
 """The files of MNIST, and the MD5 of each one's gzip archive."""
 
+MOST_BYTES = 2**31
+"""The pixels of the largest file that is read."""
+
+MARGIN = 2**20
+"""The bytes beyond a header's promise that are read, to tell how many there are."""
+
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -122,20 +128,26 @@ def read_idx(path: str | os.PathLike[str]) -> Tensor:
     """
     path = Path(path)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            # An IDX header: two zero bytes, the type (8 is bytes), the number of dimensions, then each as four bytes.
+            kind = file.read(4)
+            if len(kind) < 4 or kind[:3] != b"\0\0\x08":
+                raise ValueError(f"{path} is no IDX file of bytes. Delete it and load again.")
+            sizes = file.read(4 * kind[3])
+            shape = np.frombuffer(sizes[: len(sizes) // 4 * 4], ">u4").tolist()
+            expected = math.prod(shape)
+            # A little more than that, whatever an archive unpacks to.
+            most = (expected if expected <= MOST_BYTES else 0) + MARGIN
+            content = file.read(most)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is truncated or corrupt ({error}). Delete it and load again.") from None
-    # An IDX header: two zero bytes, the type (8 is bytes), the number of dimensions, then each as four bytes.
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise ValueError(f"{path} is no IDX file of bytes. Delete it and load again.")
-    start = 4 + 4 * content[3]
-    shape = np.frombuffer(content[4 : min(start, len(content) // 4 * 4)], ">u4").tolist()
-    if len(content) != start + math.prod(shape):
+    if len(sizes) != 4 * kind[3] or len(content) != expected:
+        at_least = "at least " if len(content) == most else ""
         raise ValueError(
             f"{path} is truncated or corrupt: its header gives the shape {tuple(shape)}, "
-            f"but {max(0, len(content) - start)} bytes follow. Delete it and load again."
+            f"but {at_least}{len(content)} bytes follow. Delete it and load again."
         )
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).copy()).reshape(shape)
+    return torch.from_numpy(np.frombuffer(content, np.uint8).copy()).reshape(shape)
 
 
 def ring(num_rows: int, num_modes: int = 8, radius: float = 1.0, scale: float = 0.01) -> GaussianMixture:

@@ -44,6 +44,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gan.checks import listed, shown
+
 if TYPE_CHECKING:
     from arviz import InferenceData
     from xarray import Dataset, DataTree
@@ -219,7 +221,7 @@ def _attributes(arviz: ModuleType, seed: int | None, settings: Mapping[str, Any]
     }
     if seed is not None:
         if not isinstance(seed, int | np.integer):
-            raise TypeError(f"seed must be an integer, but is {seed!r} ({type(seed).__name__}).")
+            raise TypeError(f"seed must be an integer, but is {shown(seed)} ({type(seed).__name__}).")
         attributes["seed"] = int(seed)
     if settings is not None:
         attributes["settings"] = json.dumps(dict(settings), default=str)
@@ -234,7 +236,7 @@ def _netcdf_name(name: Any) -> str:
 
 def _steps(history: Mapping[str, Any]) -> Any:
     if "step" not in history:
-        raise ValueError(f"history has no 'step', but {', '.join(map(repr, history))}. Pass inference.history.")
+        raise ValueError(f"history has no 'step', but {listed(history)}. Pass inference.history.")
     return history["step"]
 
 
@@ -283,7 +285,7 @@ def _check_lengths(group: str, arrays: dict[str, np.ndarray]) -> None:
         if len(arrays[name]) != len(arrays[first]):
             entries = "entries" if group == HISTORY else "draws"
             raise ValueError(
-                f"{group} has {len(arrays[first])} {entries} of {first!r}, but {len(arrays[name])} of {name!r}. "
+                f"{group} has {len(arrays[first])} {entries} of {shown(first)}, but {len(arrays[name])} of {name!r}. "
                 f"Pass equally many {entries} of all."
             )
 
@@ -318,12 +320,14 @@ def _dimensions(groups: Groups, dims: Dimensions) -> dict[str, dict[str, list[st
 def _names(site: str, names: Any) -> list[str | None]:
     """The given names of a site's axes, checked."""
     if not isinstance(names, list | tuple):
-        raise TypeError(f"dims[{site!r}] must be a list of names, but is {names!r}. Pass a list, such as ['data'].")
+        raise TypeError(
+            f"dims[{site!r}] must be a list of names, but is {shown(names)}. Pass a list, such as ['data']."
+        )
     names = [None if name is None else _netcdf_name(name) for name in names]
     known = [name for name in names if name is not None]
     if len({*known, *RESERVED}) < len(known) + len(RESERVED):
         raise ValueError(
-            f"dims[{site!r}] is {names}: names must differ, and {', '.join(map(repr, RESERVED))} are added where they "
+            f"dims[{site!r}] is {names}: names must differ, and {listed(RESERVED)} are added where they "
             "belong. Name the other axes alone."
         )
     return names

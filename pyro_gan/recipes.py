@@ -37,7 +37,7 @@ def default_penalties() -> tuple[Penalty, ...]:
 
 def default_rate(progress: float) -> float:
     """The learning rate of :func:`default_optimizer` at a part of a run, from 0 to 1: half a run, then a fall to 0."""
-    return 2e-3 * min(1.0, 2 * (1 - progress))
+    return 2e-3 * max(0.0, min(1.0, 2 * (1 - progress)))
 
 
 def default_optimizer(parameters: Iterable[Tensor], decaying: Collection[Tensor] = ()) -> Optimizer:

@@ -13,3 +13,9 @@ def fresh_parameters_and_seed():
     pyro.set_rng_seed(0)
     yield
     pyro.clear_param_store()
+
+
+@pytest.fixture
+def graphs_as_traced(monkeypatch):
+    """The traced operations run as they are: machine code of them, which takes seconds to make, is tested elsewhere."""
+    monkeypatch.setattr("pyro_gan.training.compiled.inductor", lambda graph, examples: graph)

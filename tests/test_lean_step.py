@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pyro
 import pyro.distributions as dist
@@ -14,6 +15,7 @@ from torch.nn.functional import softplus
 from pyro_gan import BiGANInference, GANInference, ImplicitKLqp, WGANInference
 from pyro_gan.losses import LeastSquares, NonSaturating, Relativistic
 from pyro_gan.penalties import R1, GradientPenalty, ZeroCentredGradientPenalty
+from pyro_gan.training.clock import Clock
 from pyro_gan.training.optimizers import PlayerOptimizer
 from pyro_gan.training.record import Recorder, StepRecord, mean_probabilities
 
@@ -258,11 +260,13 @@ def test_the_history_does_not_depend_on_how_many_steps_are_read_at_once():
     ]
     histories = []
     for size in (1, 4, len(records)):
-        recorder = Recorder({"step": []}, {}, LeastSquares())
+        read = SimpleNamespace(history={"step": []}, notes={}, clock=Clock())
+        recorder = Recorder(read)
         for start in range(0, len(records), size):
-            recorder.unread.extend(records[start : start + size])
-            recorder.read(min(start + size, len(records)))
-        histories.append(recorder.history)
+            recorder.unread.extend(record._replace(loss=LeastSquares()) for record in records[start : start + size])
+            read.clock.step = min(start + size, len(records))
+            recorder.read()
+        histories.append(read.history)
     assert histories[0]["step"] == list(range(1, 10))
     assert histories[0] == histories[1] == histories[2]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_gan.checks import positive_integer
+from pyro_gan.checks import positive_integer, shown
 
 
 class SelfBuilding(nn.Module):
@@ -25,7 +25,7 @@ class SelfBuilding(nn.Module):
     def __init__(self, model: Callable[..., Any] | None, width: int, depth: int) -> None:
         super().__init__()
         if model is not None and not callable(model):
-            raise TypeError(f"model must be a Pyro model, a callable, but is {model!r} ({type(model).__name__}).")
+            raise TypeError(f"model must be a Pyro model, a callable, but is {shown(model)} ({type(model).__name__}).")
         self.width = positive_integer("width", width)
         self.depth = positive_integer("depth", depth)
         self._model: tuple[Any] = (model,)  # in a tuple, or its parameters would be this module's

@@ -21,6 +21,7 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.building import SelfBuilding, check_event_shape, check_lengths, floating_type
 from pyro_gan.auto.coordinates import Coordinates, fixed_support
 from pyro_gan.auto.networks import Embedding, fully_connected
+from pyro_gan.checks import listed, shown
 from pyro_gan.players.model import ImplicitModel
 
 
@@ -151,15 +152,17 @@ class AutoDiscriminator(SelfBuilding):
         given = rows_by_site or {only: rows[0]}
         for name, values in given.items():
             if not isinstance(values, Tensor):
-                raise TypeError(f"the rows of {name!r} must be a tensor, but are {values!r} ({type(values).__name__}).")
+                raise TypeError(
+                    f"the rows of {name!r} must be a tensor, but are {shown(values)} ({type(values).__name__})."
+                )
         return given
 
     def _check(self, rows: dict[str, Tensor]) -> None:
         names = [site.name for site in self._sites()]
         if set(rows) != set(names):
             raise ValueError(
-                f"the discriminator was built for the sites {', '.join(map(repr, names))}, but is called with "
-                f"{', '.join(map(repr, rows))}. Pass the same sites, or make a new discriminator."
+                f"the discriminator was built for the sites {listed(names)}, but is called with "
+                f"{listed(rows)}. Pass the same sites, or make a new discriminator."
             )
         for site in self._sites():
             check_event_shape("discriminator", site.name, rows[site.name], site.event_shape)

@@ -37,7 +37,7 @@ from pyro_gan.auto.calls import first_call, named_by_site
 from pyro_gan.auto.coordinates import fixed_support
 from pyro_gan.auto.latents import Latent, Prototype, look_at
 from pyro_gan.auto.posterior import NoiseNetwork, Posterior
-from pyro_gan.checks import positive_integer
+from pyro_gan.checks import positive_integer, shown
 
 
 class AutoImplicitGuide(SelfBuilding):
@@ -98,7 +98,7 @@ class AutoImplicitGuide(SelfBuilding):
         self.noise_dim = None if noise_dim is None else positive_integer("noise_dim", noise_dim)
         sites = (observed,) if isinstance(observed, str) else observed
         if not isinstance(sites, list | tuple) or not all(isinstance(site, str) for site in sites):
-            raise TypeError(f"observed must be a site's name or a list of names, but is {observed!r}.")
+            raise TypeError(f"observed must be a site's name or a list of names, but is {shown(observed)}.")
         if not isinstance(name, str) or not name:
             raise TypeError(f"name must be a string, the prefix of the guide's parameters, but is {name!r}.")
         self.observed = tuple(sites)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.coordinates import fixed_support, has_bijection, have_same_bounds
+from pyro_gan.checks import listed
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.first_look import kept_buffers
 from pyro_gan.players.handler import is_random_variable
@@ -73,7 +74,7 @@ def look_at(
     latent = {name: site for name, site in first.items() if name not in observed}
     if not latent:
         raise ValueError(
-            f"the model has no latent sites: {', '.join(map(repr, observed)) or 'none'} are observed, deterministic or "
+            f"the model has no latent sites: {listed(observed) or 'none'} are observed, deterministic or "
             "Delta. A guide draws what the data do not show; to fit the model alone use GANInference."
         )
     for name, site in latent.items():

@@ -2,6 +2,7 @@
 
 from pyro_gan.callbacks.base import Callback
 from pyro_gan.callbacks.evaluation import Evaluate, KeepBest, SaveSamples, StopWhen
+from pyro_gan.callbacks.failures import WarnOfFailures
 from pyro_gan.callbacks.progress import ProgressBar, ProgressLines, describe, progress_callbacks
 from pyro_gan.callbacks.records import TensorBoard, WriteCSV
 from pyro_gan.callbacks.schedules import FallingRates, FinalMean
@@ -17,6 +18,7 @@ __all__ = [
     "SaveSamples",
     "StopWhen",
     "TensorBoard",
+    "WarnOfFailures",
     "WriteCSV",
     "describe",
     "progress_callbacks",

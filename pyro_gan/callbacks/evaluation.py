@@ -1,13 +1,14 @@
 """Asking how good the model is along a run: criticism, pictures, stopping, and keeping the best."""
 
 import math
+import weakref
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from pyro_gan.callbacks.base import Callback, Inference
-from pyro_gan.checks import positive_integer
+from pyro_gan.checks import positive_integer, shown
 from pyro_gan.players.first_look import kept_random_state
 from pyro_gan.players.player import Player
 from pyro_gan.plots import plot_images
@@ -50,7 +51,7 @@ class Evaluate(Callback):
         self.name = name or getattr(getattr(criticism, "func", criticism), "__name__", type(criticism).__name__)
 
     def on_step(self, inference: Inference) -> None:
-        if inference.num_steps_taken % self.every == 0:
+        if inference.clock.step % self.every == 0:
             with kept_random_state(inference.device):
                 result = self.criticism(inference.sample(self.num_samples), self.rows)
             fields = result._asdict() if hasattr(result, "_asdict") else {"": result}
@@ -67,6 +68,8 @@ class SaveSamples(Callback):
         draw: Draws the samples on matplotlib axes, which it makes and returns; by default as images in a grid.
     """
 
+    is_side_channel = True
+
     def __init__(
         self,
         folder: str | PathLike[str],
@@ -76,7 +79,7 @@ class SaveSamples(Callback):
         draw: Callable[[Any], Any] = plot_images,
     ) -> None:
         if not callable(draw):
-            raise TypeError(f"draw must be a callable from samples to matplotlib axes, but is {draw!r}.")
+            raise TypeError(f"draw must be a callable from samples to matplotlib axes, but is {shown(draw)}.")
         self.folder = Path(folder)
         self.every = positive_integer("every", every)
         self.num_samples = positive_integer("num_samples", num_samples)
@@ -86,11 +89,11 @@ class SaveSamples(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def on_step(self, inference: Inference) -> None:
-        if inference.num_steps_taken % self.every == 0:
+        if inference.clock.step % self.every == 0:
             with kept_random_state(inference.device):
                 ax = self.draw(inference.sample(self.num_samples))
-            ax.set_title(f"step {inference.num_steps_taken}")
-            ax.figure.savefig(self.folder / f"{inference.num_steps_taken:06d}.png", dpi=120, bbox_inches="tight")
+            ax.set_title(f"step {inference.clock.step}")
+            ax.figure.savefig(self.folder / f"{inference.clock.step:06d}.png", dpi=120, bbox_inches="tight")
             _close(ax.figure)
 
 
@@ -99,19 +102,19 @@ class StopWhen(Callback):
 
     Args:
         condition: Called with the inference after each step; `True` ends the run. Numbers noted at the step are in
-            `inference.notes.get(inference.num_steps_taken, {})`.
+            `inference.noted()`.
 
     Example:
         >>> import torch
         >>> evaluate = Evaluate(lambda samples, rows: abs(samples.mean() - rows.mean()), torch.zeros(9), name="error")
         >>> best = KeepBest("error", smaller_is_better=True)
-        >>> patience = StopWhen(lambda inference: inference.num_steps_taken - best.step >= 5000)
+        >>> patience = StopWhen(lambda inference: inference.clock.step - best.step >= 5000)
         >>> callbacks = [evaluate, best, patience]                       # in this order
     """
 
     def __init__(self, condition: Callable[[Inference], bool]) -> None:
         if not callable(condition):
-            raise TypeError(f"condition must be a callable on the inference, but is {condition!r}.")
+            raise TypeError(f"condition must be a callable on the inference, but is {shown(condition)}.")
         self.condition = condition
 
     def on_step(self, inference: Inference) -> bool:
@@ -144,22 +147,35 @@ class KeepBest(Callback):
         self.sign = -1 if smaller_is_better else 1
         self.value: float | None = None
         self.step = 0
+        self.states: dict[str, Any] = {}
+        self._of: weakref.ref[Any] | None = None
+
+    def on_start(self, inference: Inference, num_steps: int) -> None:
+        if self._of is None or self._of() is not inference:  # the best model of one is not another's
+            self.value, self.step, self.states = None, 0, {}
+        self._of = weakref.ref(inference)
 
     def on_step(self, inference: Inference) -> None:
-        value = inference.notes.get(inference.num_steps_taken, {}).get(self.name)
+        value = inference.noted().get(self.name)
         if (
             value is None
             or math.isnan(value)
             or (self.value is not None and self.sign * value <= self.sign * self.value)
         ):
             return
-        self.value, self.step = value, inference.num_steps_taken
+        self.value, self.step = value, inference.clock.step
         self.states = {name: player.state_dict() for name, player in _generator_side(inference).items()}
 
     def on_end(self, inference: Inference) -> None:
         if self.value is not None:
             for name, player in _generator_side(inference).items():
                 player.load_state_dict(self.states[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.value is None else {"value": self.value, "step": self.step, "states": self.states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.value, self.step, self.states = state["value"], state["step"], state["states"]
 
 
 def _generator_side(inference: Inference) -> dict[str, Player]:

@@ -18,13 +18,14 @@ with warnings.catch_warnings():  # that a notebook has no widgets: lines serve t
 class ProgressBar(Callback):
     """A tqdm bar, in a terminal or a notebook, with both losses and the discriminator's mean probabilities."""
 
+    is_side_channel = True
+
     def on_start(self, inference: Inference, num_steps: int) -> None:
-        self.first = inference.num_steps_taken
-        self.bar = tqdm(total=num_steps, unit="step", dynamic_ncols=True)
+        self.bar = tqdm(total=num_steps, initial=inference.clock.done, unit="step", dynamic_ncols=True)
 
     def on_read(self, inference: Inference) -> None:
         self.bar.set_postfix_str(describe(inference.history), refresh=False)
-        self.bar.update(inference.num_steps_taken - self.first - self.bar.n)
+        self.bar.update(inference.clock.done - self.bar.n)
 
     def on_end(self, inference: Inference) -> None:
         self.bar.close()
@@ -37,16 +38,18 @@ class ProgressLines(Callback):
         every: The number of steps between lines; by default a tenth of the run.
     """
 
+    is_side_channel = True
+
     def __init__(self, every: int | None = None) -> None:
         self.every = None if every is None else positive_integer("print_every", every)
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
         self.num_steps = num_steps
-        self.first = inference.num_steps_taken
-        self.next = min(self.every or max(1, num_steps // 10), num_steps)
+        spacing = self.every or max(1, num_steps // 10)
+        self.next = min((inference.clock.done // spacing + 1) * spacing, num_steps)
 
     def on_read(self, inference: Inference) -> None:
-        done = inference.num_steps_taken - self.first
+        done = inference.clock.done
         spacing = self.every or max(1, self.num_steps // 10)
         while self.next <= done:
             position = self.next - done - 1
@@ -57,6 +60,8 @@ class ProgressLines(Callback):
 
 class CompilationTime(Callback):
     """A line that tells how long compiling took, whenever something has been compiled."""
+
+    is_side_channel = True
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
         self.told = inference.seconds_to_compile()

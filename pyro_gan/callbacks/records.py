@@ -20,6 +20,8 @@ class WriteCSV(Callback):
         path: The file; it is written anew when a run starts or a new name is noted.
     """
 
+    is_side_channel = True
+
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
 
@@ -53,6 +55,8 @@ class TensorBoard(Callback):
         ImportError: The package tensorboard is not installed.
     """
 
+    is_side_channel = True
+
     def __init__(
         self,
         logdir: str | PathLike[str],
@@ -75,7 +79,7 @@ class TensorBoard(Callback):
         self.written = len(inference.history["step"])
 
     def on_step(self, inference: Inference) -> None:
-        step = inference.num_steps_taken
+        step = inference.clock.step
         if step % self.every:
             return
         for role, player in inference.players().items():

@@ -1,7 +1,9 @@
 """What changes along a run: falling rates and weights, and the mean of the last values."""
 
+from typing import Any
+
 from pyro_gan.callbacks.base import Callback, Inference
-from pyro_gan.checks import is_real_number
+from pyro_gan.checks import is_real_number, shown
 from pyro_gan.penalties import Penalty
 from pyro_gan.training.averaging import Mean
 
@@ -13,10 +15,10 @@ class FallingRates(Callback):
     """
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
-        self.first, self.num_steps = inference.num_steps_taken, num_steps
+        self._set(inference, inference.clock.progress)
 
     def on_step(self, inference: Inference) -> None:
-        self._set(inference, (inference.num_steps_taken - self.first) / self.num_steps)
+        self._set(inference, inference.clock.progress)
 
     def on_end(self, inference: Inference) -> None:
         self._set(inference, 0.0)
@@ -45,20 +47,26 @@ class FinalMean(Callback):
 
     def __init__(self, part: float = 0.25, *, defaults_only: bool = False) -> None:
         if not is_real_number(part) or not 0 < part <= 1:
-            raise ValueError(f"part must be a number above 0 and at most 1, but is {part!r}.")
+            raise ValueError(f"part must be a number above 0 and at most 1, but is {shown(part)}.")
         self.part: float = float(part)
         self.defaults_only: bool = defaults_only
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
-        self.first, self.num_steps = inference.num_steps_taken, num_steps
         optimizers = (inference.optim, inference.optim_d)
         self.means = {each: Mean() for each in optimizers if each.is_default or not self.defaults_only}
 
     def on_step(self, inference: Inference) -> None:
-        num_left = self.num_steps - (inference.num_steps_taken - self.first)
-        if num_left < self.part * self.num_steps:
+        num_left, num_steps = inference.clock.num_left, inference.clock.num_steps
+        if num_left < self.part * num_steps:
             for optimizer, mean in self.means.items():
                 mean.update(optimizer.parameters)
         if num_left == 0:
             for optimizer, mean in self.means.items():
                 mean.assign(optimizer.parameters)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {optimizer.argument: mean.state_dict() for optimizer, mean in self.means.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for optimizer, mean in self.means.items():
+            mean.load_state_dict(state[optimizer.argument])

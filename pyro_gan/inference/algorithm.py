@@ -5,7 +5,7 @@ A subclass says which two samples (:meth:`Algorithm.draw`), and where needed wha
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto import AutoDiscriminator
-from pyro_gan.callbacks import Callback, FallingRates
+from pyro_gan.callbacks import Callback, FallingRates, WarnOfFailures
 from pyro_gan.checks import positive_integer
 from pyro_gan.inference.options import LossChoice, PenaltyChoice, check_bounded, check_shareable
-from pyro_gan.losses import as_loss
-from pyro_gan.penalties import as_penalties
+from pyro_gan.losses import Loss, as_loss
+from pyro_gan.penalties import PenaltyFunction, as_penalties
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.devices import resolve_device
@@ -31,6 +31,7 @@ from pyro_gan.players.replicates import Replicates
 from pyro_gan.players.selection import Selection
 from pyro_gan.recipes import default_loss, default_penalties
 from pyro_gan.training.averaging import MovingAverage
+from pyro_gan.training.divergence import OnDivergence, check_on_divergence
 from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
 from pyro_gan.training.samples import Samples
 from pyro_gan.training.step import total
@@ -63,11 +64,14 @@ class Algorithm(ABC):
         ema_decay: float | None = None,
         clip_norm: float | None = None,
         clip_norm_d: float | None = None,
+        on_divergence: OnDivergence = "raise",
         device: str | torch.device | None = None,
     ) -> None:
         discriminator = AutoDiscriminator() if discriminator is None else discriminator
-        self.loss = default_loss() if loss is None else as_loss(loss)
-        self.penalties = default_penalties() if loss is None and penalty is None else as_penalties(penalty)
+        self.loss: Loss = default_loss() if loss is None else as_loss(loss)
+        self.penalties: tuple[PenaltyFunction, ...] = (
+            default_penalties() if loss is None and penalty is None else as_penalties(penalty)
+        )
         check_bounded(self.loss, penalty)
         self.device = resolve_device(device, discriminator)
         self.model = ImplicitModel(model, site, self.device, move=device is not None)
@@ -80,6 +84,7 @@ class Algorithm(ABC):
         self.share_draws = check_shareable(share_draws, generator_steps, own_draws, type(self).__name__)
         self.selection = Selection(only, exclude)
         self.average = None if ema_decay is None else MovingAverage(ema_decay)
+        self.on_divergence: OnDivergence = check_on_divergence(on_divergence)
 
     @abstractmethod
     def draw(self, batch: Batch) -> Samples:
@@ -109,8 +114,8 @@ class Algorithm(ABC):
         return total(terms) if samples.log_factor is None else total(terms) - samples.log_factor
 
     def schedule(self) -> list[Callback]:
-        """What a run does along its course where the user left the choice of optimizers and penalties to it."""
-        return [FallingRates()]
+        """What a run does along its course: rates fall that the user left to it, and failures are told of."""
+        return [FallingRates(), WarnOfFailures()]
 
     def players(self) -> dict[str, Player]:
         """The players by name; those beside the discriminator are moved by the generator's optimizer."""
@@ -130,17 +135,24 @@ class Algorithm(ABC):
         """A context for the first look: random states and buffers stay; if it fails, nothing is built or registered."""
         functions = [player.function for player in self.players().values()]
         with (
+            ExitStack() as stack,
             dropped_parameters(),
             kept_unbuilt(*functions),
             kept_buffers(),
             kept_random_state(self.device),
             torch.enable_grad(),
         ):
+            for kept in (*(player.kept for player in self.players().values()), self.optim.kept, self.optim_d.kept):
+                stack.enter_context(kept())
             yield
 
     def typical_rows(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rows by which a discriminator that builds itself may standardize the sites; by default the real ones."""
         return real
+
+    def guide_arguments(self, batch: Batch) -> Arguments:
+        """How a guide is called on a minibatch, where there is one."""
+        raise NotImplementedError
 
     def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """What a run of the model draws, with a row of each site for each row of data; by default it is so already."""

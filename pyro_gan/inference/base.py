@@ -1,57 +1,35 @@
 """What every adversarial inference offers: a step, a run, and what can be asked, saved and loaded afterwards."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice, repeat
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from torch import Tensor
 
 from pyro_gan.callbacks import Callback, progress_callbacks
-from pyro_gan.checks import positive_integer
-from pyro_gan.inference.algorithm import Algorithm
-from pyro_gan.inference.options import Options, StepLosses
+from pyro_gan.callbacks.base import as_callbacks
+from pyro_gan.checks import listed, positive_integer
 from pyro_gan.inference.questions import draw_rows, export, log_ratio
-from pyro_gan.inference.state import state_of, take_over
-from pyro_gan.players.batch import Batch, as_batch
-from pyro_gan.players.calls import Arguments
-from pyro_gan.players.first_look import kept_buffers
+from pyro_gan.inference.state import NAMES, state_of, take_over
+from pyro_gan.inference.stepping import Stepping
+from pyro_gan.players.exclusive import one_at_a_time
+from pyro_gan.training.checkpoint import Folder, read_file, write_file
 from pyro_gan.training.compiled import use_compiled
-from pyro_gan.training.look import look
+from pyro_gan.training.divergence import OnDivergence, check_on_divergence
 from pyro_gan.training.loop import train
 from pyro_gan.training.minibatches import minibatches
-from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
-from pyro_gan.training.record import COLUMNS, StepRecord
-from pyro_gan.training.step import Step, total
+from pyro_gan.training.record import note, noted
+from pyro_gan.training.resuming import Keeper, Resume, content_of
 
 if TYPE_CHECKING:
     from arviz import InferenceData
     from xarray import DataTree
 
-PlayerName = Literal["generator", "discriminator"]
 
-
-class AdversarialInference(Algorithm):
+class AdversarialInference(Stepping):
     """The base of all inference classes; see :class:`~pyro_gan.GANInference` for the arguments."""
-
-    def __init__(
-        self,
-        model: Callable[..., Any],
-        discriminator: Callable[..., Tensor] | None = None,
-        optim: OptimizerChoice = None,
-        optim_d: OptimizerChoice = None,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(model, discriminator, optim, optim_d, **options)
-        self.num_steps_taken = 0
-        self.num_updates = 0
-        self.history: dict[str, list[Any]] = {name: [] for name in ("step", *COLUMNS)}
-        self.notes: dict[int, dict[str, float]] = {}
-        self._step = Step(self)
-        self._last_batch: Batch | None = None
-        self._is_ready = False
 
     def run(
         self,
@@ -64,6 +42,11 @@ class AdversarialInference(Algorithm):
         print_every: int | None = None,
         callbacks: Iterable[Callback] = (),
         compile: bool = False,
+        on_divergence: OnDivergence | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 1000,
+        keep: int = 3,
+        resume: Resume = "auto",
     ) -> Self:
         """Train on data.
 
@@ -79,22 +62,32 @@ class AdversarialInference(Algorithm):
             print_every: The number of steps between plain lines, where there is no bar; by default a tenth of the run.
             callbacks: What else to do during the run, as :class:`~pyro_gan.callbacks.Callback` objects.
             compile: Whether this run and the steps after it use compiled gradients, as of :meth:`compile`.
+            on_divergence: As the constructor's, from here on: `"raise"` ends a run before an update that is not finite,
+                `"skip"` leaves the update out.
+            checkpoint: A folder for checkpoints. A run that was cut off goes on from the newest where the same script
+                calls it again, to the last bit as if it had not been.
+            checkpoint_every: The number of steps between checkpoints; one is also written at the end, and at an
+                interrupt.
+            keep: The number of checkpoints to keep.
+            resume: `"auto"` to go on from the newest checkpoint of the folder; `"never"` to begin at the beginning.
 
         Returns:
             The inference itself.
 
         Raises:
-            TypeError, ValueError: An argument or the data do not fit, or a loss is NaN or infinite; see the message.
+            TypeError, ValueError: An argument or the data do not fit, or an update is not finite; see the message.
+            KeyboardInterrupt, SystemExit: The run was interrupted, or asked to end by SIGTERM. It ends after the step
+                in hand; a second interrupt ends it at once.
         """
         num_steps = positive_integer("num_steps", num_steps)
-        given = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-        for callback in given:
-            if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks must be pyro_gan.callbacks.Callback objects, but one is {callback!r}.")
-        callbacks = [*progress_callbacks(progress, print_every, compile), *given]
-        batches = minibatches(data, batch_size, self.device, transform)
+        shown = [*progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
+        batches, all_callbacks = minibatches(data, batch_size, self.device, transform), [*self.schedule(), *shown]
+        every = positive_integer("checkpoint_every", checkpoint_every)
+        folder = None if checkpoint is None else Folder(checkpoint, keep)
+        keeper = None if folder is None else Keeper(self, batches, all_callbacks, folder, every, resume)
+        self.on_divergence = check_on_divergence(on_divergence or self.on_divergence)
         self.compile(compile)
-        train(self, batches, num_steps, [*self.schedule(), *callbacks])
+        train(self, batches, num_steps, all_callbacks, keeper)
         return self
 
     def compile(self, compile: bool = True) -> Self:
@@ -126,43 +119,6 @@ class AdversarialInference(Algorithm):
         """How long compiling has taken, 0 where nothing is compiled."""
         return self._step.seconds_to_compile()
 
-    def step(self, *batch: Any, player: PlayerName | None = None) -> StepLosses:
-        """Take one step on a minibatch: `discriminator_steps` updates of the discriminator, then the generator's.
-
-        Args:
-            batch: The minibatch, as the model would be given it by `SVI.step`; arrays with shape
-                `(num_rows, *event_shape)`, or one mapping of them by name.
-            player: `"generator"` or `"discriminator"` to update that one alone.
-
-        Returns:
-            The losses before each player's last update. Reading their values waits for the device; nothing else does.
-
-        Raises:
-            TypeError, ValueError: The model, the discriminator or the minibatch do not fit; nothing has changed then.
-        """
-        if player not in (None, "generator", "discriminator"):
-            raise ValueError(f"player must be 'generator', 'discriminator' or None for both, but is {player!r}.")
-        record = self.take_step(repeat(self._batch(batch)), player)
-        return StepLosses(record.generator_loss, record.discriminator_loss)
-
-    def take_step(self, batches: Iterator[Batch], player: PlayerName | None = None) -> StepRecord:
-        """Take one step on a stream of minibatches, a fresh one for each update of the discriminator."""
-        k, g = self.discriminator_steps, self.generator_steps
-        number = {"generator": g, "discriminator": k}.get(player or "", max(k, g))
-        minibatches = list(islice(batches, number))
-        if len(minibatches) < number:
-            raise ValueError(
-                f"the data ran out at step {self.num_steps_taken + 1}: an iterator can be read only once. Pass "
-                "something that can be read again, such as a list or a DataLoader, or an endless generator."
-            )
-        self._get_ready(minibatches[0])
-        self._last_batch = minibatches[-1]
-        record = self._step.take(
-            minibatches[:k] if player != "generator" else (), minibatches[-g:] if player != "discriminator" else ()
-        )
-        self.num_steps_taken += 1
-        return record
-
     def note(self, **values: float) -> None:
         """Note numbers at the present step of a run, such as a criticism's; they enter the history with the step.
 
@@ -170,31 +126,11 @@ class AdversarialInference(Algorithm):
             values: Numbers by name; each name becomes a list in the history, with NaN at the steps without a note.
 
         Raises:
-            ValueError: A name belongs to the history's own.
+            ValueError: A name belongs to the history's own, or there is no step of a run.
         """
-        taken = {"step", *COLUMNS} & set(values)
-        if taken:
-            raise ValueError(f"{min(taken)!r} is in the history already. Note the number under another name.")
-        self.notes.setdefault(self.num_steps_taken, {}).update({name: float(value) for name, value in values.items()})
+        note(self, {name: float(value) for name, value in values.items()})
 
-    def evaluate_loss(self, *batch: Any) -> StepLosses:
-        """The losses of both players on a minibatch, without changing anything.
-
-        Args:
-            batch: As in :meth:`step`.
-
-        Returns:
-            Both losses without penalties, detached 0-dimensional tensors in nats. New noise is drawn for each call, as
-            in `SVI.evaluate_loss`.
-        """
-        values = self._batch(batch)
-        self._get_ready(values)
-        with torch.no_grad(), kept_buffers():
-            samples = self.draw(values)
-            real_logits, fake_logits = self.discriminator(samples.real), self.discriminator(samples.fake)
-            discriminator_loss = total(self.loss.discriminator(real_logits, fake_logits))
-            return StepLosses(self.generator_loss(self.draw_for_generator(values)), discriminator_loss)
-
+    @one_at_a_time
     def sample(self, num_samples: int, *args: Any, averaged: bool = False) -> Tensor | dict[str, Tensor]:
         """Draw the compared sites from the model as it stands.
 
@@ -243,9 +179,15 @@ class AdversarialInference(Algorithm):
                 "the parameters to average are not known before the model has been run. After load, call sample or "
                 "evaluate_loss first."
             )
+        if cleared := self.model.cleared():
+            raise ValueError(
+                f"the averages are of parameters that Pyro's store no longer has ({listed(cleared)}), as after "
+                "pyro.clear_param_store(). Take a step first, which begins new averages."
+            )
         with self.average.applied(self.generator_parameters()):
             yield
 
+    @one_at_a_time
     def log_ratio(self, x: Any) -> Tensor:
         r"""The discriminator's estimate of :math:`\log p_\text{data}(x) - \log p_\text{model}(x)`.
 
@@ -263,8 +205,10 @@ class AdversarialInference(Algorithm):
         References:
             Goodfellow et al. (2014), proposition 1: the best discriminator's logit is this ratio.
         """
+        self.check_built("log_ratio")
         return log_ratio(self, x)
 
+    @one_at_a_time
     def to_inference_data(self, *batch: Any, num_draws: int = 100) -> "InferenceData | DataTree":
         """Export to ArviZ: data, draws of the model as it stands, and the training history.
 
@@ -284,66 +228,72 @@ class AdversarialInference(Algorithm):
         """
         num_draws = positive_integer("num_draws", num_draws)
         values = self._batch(batch)
-        self._get_ready(values)
+        self.get_ready_to_answer(values)
         return export(self, values, num_draws)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of both players, their optimizers, the step count and the history.
+        """The state of both players, their optimizers and averages, the clock and the history.
 
         Returns:
-            A dictionary of tensors, numbers, strings, lists and dictionaries, which `torch.save` writes and
-            `torch.load(weights_only=True)` reads.
+            A dictionary of tensors, numbers, strings, lists and dictionaries, with a description of what it is a state
+            of: the class, the loss and the penalties.
 
         Raises:
             ValueError: No step has been taken, so there is no state yet.
         """
+        if self._loaded_state is not None:
+            return copy.deepcopy(self._loaded_state)
         if not self._is_ready:
             raise ValueError("there is no state before the first step. Call run or step first.")
+        self.recorder.read()
         return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state, so that training and sampling go on from it.
+        """Take over a state, so that training and sampling go on from it: all of it or, where it does not fit, nothing.
 
         Before the first step the parameters are not known yet; they then take their values as the model and the
         discriminator are first run.
 
         Raises:
-            ValueError: This is no state, or one of another model or discriminator: parameters differ in name or shape.
+            ValueError: This is no state, or one of another inference: its class, loss, penalties or optimizers are
+                others, or parameters differ in name or shape. Or a run is under way.
         """
+        self.clock.check_idle("load_state_dict")
         take_over(self, state)
+        history = {name: list(values) for name, values in self.history.items()}
+        self._loaded_state = None if self._is_ready else {**copy.deepcopy(state), "history": history}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or what is pickled, goes on from here: it meets its parameters anew and gives them their values."""
+        loaded = self.state_dict() if self._is_ready else self._loaded_state
+        return {**vars(self), "_is_ready": False, "_loaded_state": loaded}
 
     def names_in_state(self) -> set[str]:
         """What a state consists of."""
-        return {"num_steps_taken", "num_updates", "history", "average", *self.players(), *self.optimizers()}
+        return {*NAMES, *self.players(), *self.optimizers()}
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write :meth:`state_dict` to a file."""
-        torch.save(self.state_dict(), path)
+        """Write :meth:`state_dict` to a file, which is replaced whole or not at all, with a checksum.
+
+        Raises:
+            ValueError: No step has been taken, so there is no state yet.
+        """
+        write_file(path, content_of(self))
 
     def load(self, path: str | PathLike[str]) -> Self:
-        """Read a state that :meth:`save` wrote, onto this inference's device, and return the inference itself."""
-        self.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        """Read a state that :meth:`save` wrote, or a checkpoint of a run, and return the inference itself.
+
+        Raises:
+            ValueError: It is another file, or damaged; or as of :meth:`load_state_dict`. Nothing has changed then.
+        """
+        self.load_state_dict(read_file(path)["state"])
         return self
 
-    def last_arguments(self) -> Arguments | None:
-        """How the model was called at the last step, or at the look before the first."""
-        return None if self._last_batch is None else self.model.calls.arguments(self._last_batch)
+    def noted(self) -> dict[str, float]:
+        """The numbers that were noted at the present step, by name."""
+        return noted(self)
 
     def model_rows(self, num_rows: int) -> dict[str, Tensor]:
         """Fresh fake rows of the compared sites, without gradients."""
         drawn = self.sample(num_rows)
         return drawn if isinstance(drawn, dict) else dict.fromkeys(self.model.sites or (), drawn)
-
-    def _get_ready(self, batch: Batch) -> None:
-        """Before the first step, look at one minibatch."""
-        if not self._is_ready:
-            look(self, self._step, batch)
-            self._last_batch = batch
-            self._is_ready = True
-
-    def optimizers(self) -> dict[str, PlayerOptimizer]:
-        """Both players' optimizers by the names of their arguments."""
-        return {"optim": self.optim, "optim_d": self.optim_d}
-
-    def _batch(self, batch: tuple[Any, ...]) -> Batch:
-        return as_batch(batch[0] if len(batch) == 1 else batch, self.device)

@@ -6,11 +6,12 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
-from pyro_gan.checks import is_real_number
+from pyro_gan.checks import is_real_number, listed, shown
 from pyro_gan.inference.energy import energy_score
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.players.batch import Batch
+from pyro_gan.players.calls import as_precise, places
 from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.samples import Samples
 
@@ -88,7 +89,7 @@ class BiGANInference(GuidedInference):
         **options: Unpack[SharedOptions],
     ) -> None:
         if energy_weight is not None and not (is_real_number(energy_weight) and 0 <= energy_weight < math.inf):
-            raise ValueError(f"energy_weight must be a number of at least 0, or None, but is {energy_weight!r}.")
+            raise ValueError(f"energy_weight must be a number of at least 0, or None, but is {shown(energy_weight)}.")
         super().__init__(
             model,
             guide,
@@ -109,13 +110,14 @@ class BiGANInference(GuidedInference):
         if isinstance(batch, dict) and all(site in batch for site in (self.model.sites or ())):
             return self._from_simulations(batch, guided.values, guided.parameters)
         drawn = self.model.draw(arguments)
-        observed = self.model.calls.real(drawn, arguments, batch, self.latent_sites)
-        real = {**guided.values, **observed}
+        sources = self.model.calls.sources(drawn, arguments, batch, self.latent_sites)
+        real = {**guided.values, **as_precise(sources, drawn.values)}
         return Samples(
             {site: real[site] for site in drawn.values},
             drawn.values,
             {**drawn.parameters, **guided.parameters},
             drawn.log_factor,
+            {site: places(rows, batch) for site, rows in sources.items()},
         )
 
     def draw_for_generator(self, batch: Batch) -> Samples:
@@ -127,8 +129,7 @@ class BiGANInference(GuidedInference):
         if simulated is None:
             return samples
         arguments = self.guide.calls.arguments(self.visible(simulated))
-        is_shared = all(samples.real[site] is samples.fake[site] for site in self.observed_sites)
-        first = samples.real if is_shared else self.guide.draw(arguments).values
+        first = samples.real if samples.is_simulated else self.guide.draw(arguments).values
         second = self.guide.draw(arguments).values
         latents = {site: samples.fake[site].detach() for site in self.latent_sites}
         score = -weight * energy_score(first, second, latents, self.supports()).mean()
@@ -140,21 +141,21 @@ class BiGANInference(GuidedInference):
         Raises:
             ValueError: It has none, and the user asked for the energy score.
         """
-        elements = list(batch.values() if isinstance(batch, dict) else batch)
+        elements: dict[Any, Tensor] = dict(batch.items() if isinstance(batch, dict) else enumerate(batch))
         for site in self.observed_sites:
             real, fake = samples.real[site], samples.fake[site].detach()
-            places = [place for place, value in enumerate(elements) if value is real and value.shape == fake.shape]
-            if not places and self.energy_weight is not None:
+            found = samples.places[site] if real.shape == fake.shape else ()
+            if not found and self.energy_weight is not None:
                 raise ValueError(
                     f"energy_weight={self.energy_weight!r} has the guide called on the model's draws of {site!r}, but "
                     "the data hold nothing that the model observes there as it is. Change it by transform= instead of "
                     "in the model, or pass energy_weight=0."
                 )
-            if not places:
+            if not found:
                 return None
-            for place in places:
-                elements[place] = fake
-        return dict(zip(batch, elements, strict=True)) if isinstance(batch, dict) else tuple(elements)
+            for place in found:
+                elements[place] = fake.to(elements[place].dtype)
+        return elements if isinstance(batch, dict) else tuple(elements.values())
 
     def _from_simulations(
         self, batch: dict[str, Tensor], guided: dict[str, Tensor], parameters: dict[str, Tensor]
@@ -162,10 +163,12 @@ class BiGANInference(GuidedInference):
         """Compare the guide with simulations that were made beforehand."""
         if trainable := self.model.trainable():
             raise ValueError(
-                f"the data hold the latent sites {', '.join(map(repr, self.latent_sites))}, so they are simulations by "
-                f"the model, but it has parameters to train ({', '.join(map(repr, trainable))}). Pass the observed "
+                f"the data hold the latent sites {listed(self.latent_sites)}, so they are simulations by "
+                f"the model, but it has parameters to train ({listed(trainable)}). Pass the observed "
                 "sites alone."
             )
         simulated = {site: batch[site] for site in self.model.sites or ()}
         real = {site: guided.get(site, rows) for site, rows in simulated.items()}
-        return Samples(real, {site: rows.to(real[site].dtype) for site, rows in simulated.items()}, parameters)
+        fake = {site: rows.to(real[site].dtype) for site, rows in simulated.items()}
+        found = {site: places(simulated[site], batch) for site in self.observed_sites}
+        return Samples(real, fake, parameters, places=found, is_simulated=True)

@@ -13,7 +13,7 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
 from pyro_gan.callbacks import Callback, FinalMean
-from pyro_gan.checks import positive_integer
+from pyro_gan.checks import listed, positive_integer
 from pyro_gan.inference.base import AdversarialInference
 from pyro_gan.inference.matching import (
     can_be_compared,
@@ -122,8 +122,8 @@ class GuidedInference(AdversarialInference):
             raise TypeError(f"latents must be a mapping such as {{'z': ...}}, but is a {type(latents).__name__}.")
         if not latents or set(latents) - set(self.latent_sites):
             raise ValueError(
-                f"latents holds {', '.join(map(repr, latents)) or 'nothing'}, but the latent sites are "
-                f"{', '.join(map(repr, self.latent_sites))}. Pass these, or some of them."
+                f"latents holds {listed(latents) or 'nothing'}, but the latent sites are "
+                f"{listed(self.latent_sites)}. Pass these, or some of them."
             )
         local = self._local(latents)
         shared = {site: value for site, value in latents.items() if site in self.global_sites}
@@ -182,6 +182,9 @@ class GuidedInference(AdversarialInference):
             return batch
         hidden = self.hidden_names.union(self.latent_sites)
         return {name: value for name, value in batch.items() if name not in hidden}
+
+    def guide_arguments(self, batch: Batch) -> Arguments:
+        return self.guide.calls.arguments(self.visible(batch))
 
     def typical_rows(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
         return {site: fake[site] if site in self.latent_sites else rows for site, rows in real.items()}
@@ -249,9 +252,7 @@ class GuidedInference(AdversarialInference):
         self.observed_sites = find_observed_sites(self.model.found, self.latent_sites, asked, named)
         for name in self.global_sites:
             if name not in self.latent_sites:
-                raise ValueError(
-                    f"global_sites names {name!r}, but the guide draws {', '.join(map(repr, self.latent_sites))}."
-                )
+                raise ValueError(f"global_sites names {name!r}, but the guide draws {listed(self.latent_sites)}.")
         self.check_sites()
         self.guide.sites = self.latent_sites
         self.model.sites = (*self.latent_sites, *self.observed_sites)
@@ -275,8 +276,7 @@ class GuidedInference(AdversarialInference):
 
     def look_at_draws(self, batch: Batch) -> None:
         """Check draws of the guide, and note their shapes and those of what it is given."""
-        visible = self.visible(batch)
-        arguments = self.guide.calls.arguments(visible)
+        visible, arguments = self.visible(batch), self.guide_arguments(batch)
         with torch.enable_grad():
             drawn = self.guide.draw(arguments)
         check_moved(drawn, self.model.trainable())

@@ -20,7 +20,7 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 from torch.distributions import biject_to
 
-from pyro_gan.checks import is_real_number
+from pyro_gan.checks import is_real_number, shown
 from pyro_gan.inference.contrast import AdaptiveContrast
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
@@ -108,14 +108,14 @@ class ImplicitKLqp(GuidedInference):
         **options: Unpack[SharedOptions],
     ) -> None:
         if contrast not in ("joint", "prior"):
-            raise ValueError(f"contrast must be 'joint' or 'prior', but is {contrast!r}.")
+            raise ValueError(f"contrast must be 'joint' or 'prior', but is {shown(contrast)}.")
         if not is_real_number(spread) or not 1 <= spread < math.inf:
-            raise ValueError(f"spread must be a number of at least 1, but is {spread!r}.")
+            raise ValueError(f"spread must be a number of at least 1, but is {shown(spread)}.")
         if adaptive and contrast != "prior":
             raise ValueError("adaptive=True adapts the contrast with the prior. Pass contrast='prior' with it.")
         names = (global_sites,) if isinstance(global_sites, str) else global_sites
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            raise TypeError(f"global_sites must be a site's name or a list of names, but is {global_sites!r}.")
+            raise TypeError(f"global_sites must be a site's name or a list of names, but is {shown(global_sites)}.")
         loss = NonSaturating() if loss is None else loss
         steps = {"discriminator_steps": discriminator_steps}
         super().__init__(model, guide, discriminator, optim, optim_d, loss=loss, penalty=penalty, **steps, **options)

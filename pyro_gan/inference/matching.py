@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from pyro_gan.checks import listed
 from pyro_gan.players.handler import Draw, Site
 
 
@@ -22,7 +23,7 @@ def find_latent_sites(model: dict[str, Site], guide: dict[str, Site], asked: tup
     strangers = [name for name, site in drawn.items() if name not in model and site.distribution != "Delta"]
     if strangers:
         raise ValueError(
-            f"the guide draws site {strangers[0]!r}, but the model has {', '.join(map(repr, model)) or 'no sites'}. "
+            f"the guide draws site {strangers[0]!r}, but the model has {listed(model) or 'no sites'}. "
             "Name the guide's sites as the model's; mark those of the guide alone with infer={'is_auxiliary': True}."
         )
     drawn = {name: site for name, site in drawn.items() if name in model}  # others tell of values, as in a trace
@@ -34,9 +35,7 @@ def find_latent_sites(model: dict[str, Site], guide: dict[str, Site], asked: tup
             )
     latent = tuple(name for name in drawn if asked is None or name in asked)
     if not latent:
-        raise ValueError(
-            f"the guide draws none of the model's sites, {', '.join(map(repr, asked or model))}. Draw at least one."
-        )
+        raise ValueError(f"the guide draws none of the model's sites, {listed(asked or model)}. Draw at least one.")
     return latent
 
 
@@ -68,18 +67,18 @@ def find_observed_sites(
         )
     if not observed and asked is not None:
         raise ValueError(
-            f"site names {', '.join(map(repr, asked))}, all of which the guide draws: none is left to be compared with "
+            f"site names {listed(asked)}, all of which the guide draws: none is left to be compared with "
             "the data. Name an observed site too."
         )
     if not observed:
         raise ValueError(
-            f"the guide draws all of the model's sites, {', '.join(map(repr, latent))}: none is left to be compared "
+            f"the guide draws all of the model's sites, {listed(latent)}: none is left to be compared "
             "with the data. Observe one in the model, or leave it out of the guide."
         )
     if asked is None and len(observed) > 1 and not set(observed) <= set(named):
         likely = [name for name in observed if model[name].is_observed] or observed[:1]
         raise ValueError(
-            f"the model has several sites to compare with the data: {', '.join(map(repr, observed))}. "
+            f"the model has several sites to compare with the data: {listed(observed)}. "
             f"Choose with site={[*latent, *likely]!r}."
         )
     return tuple(observed)
@@ -98,7 +97,7 @@ def check_no_simulations(asked: tuple[str, ...], number: int) -> None:
     """
     if len(asked) == number > 1:
         raise ValueError(
-            f"the minibatch is a tuple of {number}, as many as the sites {', '.join(map(repr, asked))}, but nothing "
+            f"the minibatch is a tuple of {number}, as many as the sites {listed(asked)}, but nothing "
             f"tells which is which. Pass simulations as a mapping, run({{{asked[0]!r}: ..., ...}}), or the data alone."
         )
 
@@ -119,7 +118,7 @@ def check_moved(drawn: Draw, trainable: list[str]) -> None:
     if drawn.parameters and not any(value.requires_grad for value in drawn.values.values()):
         raise ValueError(
             f"the guide's draws of {sites} carry no gradient to its parameters "
-            f"({', '.join(map(repr, drawn.parameters))}). Compute them from these, without detach() or no_grad()."
+            f"({listed(drawn.parameters)}). Compute them from these, without detach() or no_grad()."
         )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyro_gan.losses import Loss, LossFunction, Wasserstein
 from pyro_gan.penalties import PenaltyFunction
+from pyro_gan.training.divergence import OnDivergence
 
 LossChoice = Loss | tuple[LossFunction, LossFunction] | None
 """What a user may pass as `loss`: one of :mod:`pyro_gan.losses`, or a pair of callables."""
@@ -34,6 +35,7 @@ class SharedOptions(TypedDict, total=False):
     ema_decay: float | None
     clip_norm: float | None
     clip_norm_d: float | None
+    on_divergence: OnDivergence
     device: str | torch.device | None
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_gan.export import to_inference_data
 from pyro_gan.losses import Loss
-from pyro_gan.players.batch import Batch, as_batch
+from pyro_gan.players.batch import Batch, as_batch, too_large
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.discriminator import Discriminator
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
@@ -86,6 +86,8 @@ def log_ratio(inference: Asked, x: Any) -> Tensor:
     values = as_batch(x, inference.device)
     rows = values if isinstance(values, dict) else {"x": values[0]}
     precision = next((leaf.dtype for leaf in discriminator.parameters.values()), torch.get_default_dtype())
+    if large := too_large(rows, precision):
+        raise ValueError(f"{large}.")
     rows = {site: value.to(precision) if value.is_floating_point() else value for site, value in rows.items()}
     with torch.no_grad(), kept_buffers():
         ratio = loss.log_ratio(discriminator(rows))

@@ -1,10 +1,16 @@
-"""The state of an inference: what it takes to go on."""
+"""The state of an inference: what it takes to go on, with a description of what it is a state of."""
 
 from collections.abc import Mapping
+from types import FunctionType, MethodType
 from typing import Any, Protocol
 
+from torch import Tensor
+
+from pyro_gan.losses import Loss
+from pyro_gan.penalties import PenaltyFunction
 from pyro_gan.players.player import Player
 from pyro_gan.training.averaging import MovingAverage
+from pyro_gan.training.clock import Clock
 from pyro_gan.training.optimizers import PlayerOptimizer
 
 
@@ -13,6 +19,9 @@ class Stateful(Protocol):
 
     num_steps_taken: int
     num_updates: int
+    clock: Clock
+    loss: Loss
+    penalties: tuple[PenaltyFunction, ...]
     history: dict[str, list[Any]]
     average: MovingAverage | None
 
@@ -26,11 +35,17 @@ class Stateful(Protocol):
         """What a state consists of."""
 
 
+NAMES = frozenset({"description", "num_steps_taken", "num_updates", "clock", "history", "average"})
+"""What every state consists of, beside players and optimizers."""
+
+
 def state_of(inference: Stateful) -> dict[str, Any]:
     """A copy of the state, of tensors, numbers, strings, lists and dictionaries."""
     return {
+        "description": description_of(inference),
         "num_steps_taken": inference.num_steps_taken,
         "num_updates": inference.num_updates,
+        "clock": inference.clock.state_dict(),
         "history": {name: list(values) for name, values in inference.history.items()},
         "average": None if inference.average is None else inference.average.state_dict(),
         **{name: player.state_dict() for name, player in inference.players().items()},
@@ -39,17 +54,19 @@ def state_of(inference: Stateful) -> dict[str, Any]:
 
 
 def take_over(inference: Stateful, state: dict[str, Any]) -> None:
-    """Give an inference a state.
+    """Give an inference a state, all of it or, where it does not fit, nothing.
 
     Raises:
-        ValueError: This is no state, or one of another model or discriminator: parameters differ in name or shape.
+        ValueError: This is no state, or one of another inference: the message says what differs.
     """
-    players = inference.players()
     if not isinstance(state, dict) or set(state) != inference.names_in_state():
         raise ValueError("expected a state that state_dict() returned, but this is none. Pass what it returned.")
-    for name, player in players.items():
+    _check_description(state["description"], description_of(inference))
+    for name, player in inference.players().items():
         player.check_state_dict(state[name])
-    for name, player in players.items():
+    for name, optimizer in inference.optimizers().items():
+        optimizer.check_state_dict(state[name])
+    for name, player in inference.players().items():
         player.load_state_dict(state[name])
     for name, optimizer in inference.optimizers().items():
         optimizer.load_state_dict(state[name])
@@ -57,5 +74,45 @@ def take_over(inference: Stateful, state: dict[str, Any]) -> None:
         inference.average.load_state_dict(state["average"] or MovingAverage(inference.average.decay).state_dict())
     inference.num_steps_taken = state["num_steps_taken"]
     inference.num_updates = state["num_updates"]
+    inference.clock.load_state_dict(state["clock"])
     inference.history.clear()
-    inference.history.update({name: list(values) for name, values in state["history"].items()})
+    inference.history.update(
+        {
+            name: values.tolist() if isinstance(values, Tensor) else list(values)
+            for name, values in state["history"].items()
+        }
+    )
+
+
+def description_of(inference: Stateful) -> dict[str, Any]:
+    """What kind of inference it is: its class, its loss and its penalties, in words."""
+    return {
+        "class": type(inference).__name__,
+        "loss": _described(inference.loss),
+        "penalties": [_described(given) for given in inference.penalties],
+    }
+
+
+def _check_description(before: Any, now: dict[str, Any]) -> None:
+    for what in now:
+        if before[what] != now[what]:
+            raise ValueError(
+                f"the state is that of an inference whose {what} is {_in_words(before[what])}, but this one's is "
+                f"{_in_words(now[what])}. Load it into one that is made as that was."
+            )
+
+
+def _in_words(value: Any) -> str:
+    return value if isinstance(value, str) else ", ".join(value) or "none"
+
+
+def _described(value: object) -> str:
+    """A loss or a penalty in words: a function's name, or a class with its attributes."""
+    if isinstance(value, FunctionType | MethodType):
+        return value.__qualname__
+    attributes = [
+        f"{name}={_described(each) if callable(each) else repr(each)}"
+        for name, each in sorted(vars(value).items() if hasattr(value, "__dict__") else ())
+        if not name.startswith("_") and (callable(each) or isinstance(each, bool | int | float | str | None))
+    ]
+    return f"{type(value).__name__}({', '.join(attributes)})"

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_gan.checks import shown
+
 LossFunction = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, ...]]
 """A function of the logits of real rows and those of fake rows; it returns per-row losses."""
 
@@ -148,7 +150,7 @@ def as_loss(loss: Any) -> Loss:
     if isinstance(loss, tuple | list) and len(loss) == 2 and all(callable(function) for function in loss):
         return CallableLoss(*loss)
     raise TypeError(
-        f"loss must be a pyro_gan.losses.Loss, such as NonSaturating(), but is {loss!r} ({type(loss).__name__}). "
+        f"loss must be a pyro_gan.losses.Loss, such as NonSaturating(), but is {shown(loss)} ({type(loss).__name__}). "
         "Pass one, or a pair (discriminator_loss, generator_loss) of functions of (real_logits, fake_logits)."
     )
 

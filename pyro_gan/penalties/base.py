@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pyro_gan.checks import is_real_number
+from pyro_gan.checks import is_real_number, shown
 
 
 class Judgement(NamedTuple):
@@ -124,5 +124,5 @@ def _check_penalty(penalty: Any) -> None:
     if not callable(penalty):
         raise TypeError(
             "penalty must be a callable from a Judgement to a tensor, such as R1(10.0) or GradientPenalty(10.0), or a "
-            f"list of such, but is or holds {penalty!r} ({type(penalty).__name__})."
+            f"list of such, but is or holds {shown(penalty)} ({type(penalty).__name__})."
         )

@@ -8,7 +8,7 @@ from operator import add
 import torch
 from torch import Tensor
 
-from pyro_gan.checks import finite_number, positive_integer
+from pyro_gan.checks import finite_number, listed, positive_integer
 from pyro_gan.penalties.base import Judgement, Penalty
 
 
@@ -67,10 +67,10 @@ class SitePenalty(Penalty):
         if site not in rows:
             raise ValueError(
                 f"{type(self).__name__} is given site={site!r}, but the compared sites are "
-                f"{', '.join(map(repr, rows))}. Name one of them, or leave out site= to cover all."
+                f"{listed(rows)}. Name one of them, or leave out site= to cover all."
             )
         if site not in floating:
-            others = f"; of floating point: {', '.join(map(repr, floating))}" if floating else ""
+            others = f"; of floating point: {listed(floating)}" if floating else ""
             raise ValueError(
                 f"{type(self).__name__} needs rows of floating point, since others have no gradient, but those of "
                 f"site {site!r} are of type {rows[site].dtype}. Convert them, or name another site{others}."

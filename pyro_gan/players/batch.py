@@ -10,11 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gan.checks import shown
+
 Batch = tuple[Tensor, ...] | dict[str, Tensor]
 """A minibatch: tensors in order or by name, each with shape `(num_rows, *event_shape)`."""
 
 
-def as_batch(value: Any, device: torch.device, source: str = "the minibatch", may_wait: bool = False) -> Batch:
+def as_batch(
+    value: Any,
+    device: torch.device,
+    source: str = "the minibatch",
+    may_wait: bool = False,
+    is_own: bool = False,
+) -> Batch:
     """What a loader gives, or a user passes to `step`, as a minibatch on the device.
 
     Args:
@@ -22,12 +30,13 @@ def as_batch(value: Any, device: torch.device, source: str = "the minibatch", ma
         device: Where to put them.
         source: What to call `value` in messages.
         may_wait: Whether values that lie on a device already are read too, to see that they are finite.
+        is_own: Whether the minibatch has memory of its own, which a network may write to and the source may not.
 
     Raises:
         TypeError: `value` holds something that is no array.
         ValueError: The arrays are empty or differ in length, or a value is NaN or infinite.
     """
-    place = partial(_placed, device=device, may_wait=may_wait)
+    place = partial(_placed, device=device, may_wait=may_wait, is_own=is_own)
     if isinstance(value, Mapping):
         batch: Batch = {name: place(array, f"{source}[{name!r}]") for name, array in value.items()}
     elif isinstance(value, tuple | list):
@@ -55,14 +64,19 @@ def resized_batch(batch: Batch, num_rows: int) -> Batch:
     return tuple(resized(rows, num_rows) for rows in batch)
 
 
-def _placed(array: Any, name: str, device: torch.device, may_wait: bool) -> Tensor:
-    """A tensor on the device, which shares the array's memory where it can."""
+def _placed(array: Any, name: str, device: torch.device, may_wait: bool, is_own: bool) -> Tensor:
+    """A tensor on the device, which shares the array's memory where it can and may."""
     tensor = array.detach() if isinstance(array, Tensor) else _from_numpy(array, name)
+    if tensor.layout != torch.strided or tensor.is_nested:
+        kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        raise ValueError(f"{name} is a {kind} tensor, but rows of a dense one are expected. Pass {name}.to_dense().")
+    if tensor.device.type == "meta" and device.type != "meta":
+        raise ValueError(f"{name} is on the meta device, which holds no numbers. Pass the data themselves.")
     if tensor.dim() == 0:
         raise ValueError(f"{name} has no rows: it is a single number. Pass arrays with shape (num_rows, ...).")
     if tensor.is_floating_point() and (tensor.device.type == "cpu" or may_wait):
         _check_finite(tensor, name)
-    return tensor.to(device, non_blocking=True)
+    return tensor.to(device, non_blocking=True, copy=is_own)
 
 
 def _check_finite(tensor: Tensor, name: str) -> None:
@@ -74,9 +88,32 @@ def _check_finite(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name} holds NaN or infinity, first in row {row}. Remove such rows or fill them in.")
 
 
+def too_large(batch: Batch, dtype: torch.dtype) -> str | None:
+    """The first finite number of a minibatch that another floating-point type can not hold, in words.
+
+    Args:
+        batch: The minibatch.
+        dtype: The type.
+    """
+    if not dtype.is_floating_point:
+        return None
+    for name, rows in batch.items() if isinstance(batch, dict) else enumerate(batch):
+        large = torch.isfinite(rows) & (rows.abs() > torch.finfo(dtype).max) if rows.is_floating_point() else rows[:0]
+        if bool(large.any()):
+            place = tuple(large.nonzero()[0].tolist())
+            return (
+                f"the data hold {rows[place].item():.3g} ({name if isinstance(name, str) else f'element {name}'}, row "
+                f"{place[0]}), which is infinite as {dtype}, the model's type: it holds numbers up to "
+                f"{torch.finfo(dtype).max:.3g}. Divide the data by their scale"
+            )
+    return None
+
+
 def _from_numpy(array: Any, name: str) -> Tensor:
     if not is_array(array):
-        raise TypeError(f"{name} must be a tensor or an array, but is {array!r} ({type(array).__name__}).")
+        raise TypeError(f"{name} must be a tensor or an array, but is {shown(array)} ({type(array).__name__}).")
+    if isinstance(array, np.ma.MaskedArray):
+        array = _unmasked(array, name)
     array = np.asarray(array)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}. Convert it to numbers first.")
@@ -86,6 +123,21 @@ def _from_numpy(array: Any, name: str) -> Tensor:
     with warnings.catch_warnings():  # of memory that torch can not mark as read-only: nothing here writes to it
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array)
+
+
+def _unmasked(array: Any, name: str) -> Any:
+    """A masked array without a mask; the numbers below a mask stand for nothing.
+
+    Raises:
+        ValueError: It masks something.
+    """
+    rows = int(np.ma.getmaskarray(array).reshape(len(array), -1).any(1).sum()) if array.ndim else 0
+    if rows:
+        raise ValueError(
+            f"{name} is a masked array with masked numbers in {rows} rows. Leave these rows out, "
+            f"np.ma.compress_rows(array) for a table, or fill them in with array.filled(...)."
+        )
+    return array.data
 
 
 def is_array(value: Any) -> bool:

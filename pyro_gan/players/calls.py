@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pyro.poutine.messenger import unwrap
 from torch import Tensor, nn
 
+from pyro_gan.checks import listed
 from pyro_gan.players.batch import Batch, number_of_rows, resized
 from pyro_gan.players.handler import Draw
 
@@ -19,6 +20,19 @@ class Arguments(NamedTuple):
     kwargs: dict[str, Any]
     spare: tuple[Tensor, ...] = ()
     """Elements of the minibatch that the model is not given because they are compared sites' real rows, in order."""
+
+
+def copied(arguments: Arguments) -> Arguments:
+    """The arguments with tensors that have memory of their own."""
+    return Arguments(
+        tuple([_copy(value) for value in arguments.args]),
+        {name: _copy(value) for name, value in arguments.kwargs.items()},
+        arguments.spare,
+    )
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 class Calls:
@@ -102,7 +116,11 @@ class Calls:
         return dict(self._signature.bind_partial(*arguments.args, **arguments.kwargs).arguments)
 
     def real(self, draw: Draw, arguments: Arguments, batch: Batch, latent: Container[str] = ()) -> dict[str, Tensor]:
-        """The real sample of the compared sites.
+        """The real sample of the compared sites, as of :meth:`sources`, in the model's floating-point type."""
+        return as_precise(self.sources(draw, arguments, batch, latent), draw.values)
+
+    def sources(self, draw: Draw, arguments: Arguments, batch: Batch, latent: Container[str] = ()) -> dict[str, Tensor]:
+        """The real sample of the compared sites, as the data or the model's observations have it.
 
         Args:
             draw: What the model drew.
@@ -131,7 +149,7 @@ class Calls:
                 f"Pass the data as a mapping, run({{{missing[0]!r}: ..., ...}})."
             )
         real.update(zip(missing, rest, strict=False))
-        return {name: _as_precise(real[name], draw.values[name]) for name in compared}
+        return {name: real[name] for name in compared}
 
     def _check_keywords(self) -> None:
         """Refuse a tuple for a model that needs an argument by name."""
@@ -187,7 +205,7 @@ class Calls:
         if missing:
             raise TypeError(
                 f"the {self.role}'s argument {missing[0]!r} is not among the data's names "
-                f"({', '.join(map(repr, batch))}). Add it to the mapping, or give it a default."
+                f"({listed(batch)}). Add it to the mapping, or give it a default."
             )
         return {parameter.name: batch[parameter.name] for parameter in parameters if parameter.name in batch}
 
@@ -241,6 +259,13 @@ def _data_parameters(signature: inspect.Signature | None) -> tuple[str, ...] | N
     )
 
 
-def _as_precise(real: Tensor, fake: Tensor) -> Tensor:
-    """Real rows in the model's floating-point type: NumPy's default is double, torch's single precision."""
-    return real.to(fake.dtype) if real.is_floating_point() and fake.is_floating_point() else real
+def as_precise(real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Real rows by site in the model's floating-point type: NumPy's default is double, torch's single precision."""
+    are_numbers = {site: rows.is_floating_point() and fake[site].is_floating_point() for site, rows in real.items()}
+    return {site: rows.to(fake[site].dtype) if are_numbers[site] else rows for site, rows in real.items()}
+
+
+def places(rows: Tensor, batch: Batch) -> list[Any]:
+    """The names or numbers of the minibatch's elements that are these rows, as they are."""
+    elements = batch.items() if isinstance(batch, dict) else enumerate(batch)
+    return [place for place, value in elements if value is rows]

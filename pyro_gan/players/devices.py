@@ -10,6 +10,9 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from pyro_gan.checks import shown
+from pyro_gan.players.exclusive import process_wide
+
 
 def resolve_device(device: str | torch.device | None, discriminator: object) -> torch.device:
     """The device to work on.
@@ -27,11 +30,11 @@ def resolve_device(device: str | torch.device | None, discriminator: object) -> 
         parameter = next(discriminator.parameters(), None) if isinstance(discriminator, nn.Module) else None
         return torch.get_default_device() if parameter is None else parameter.device
     if not isinstance(device, str | torch.device):
-        raise TypeError(f"device must be a string such as 'cuda' or a torch.device, but is {device!r}.")
+        raise TypeError(f"device must be a string such as 'cuda' or a torch.device, but is {shown(device)}.")
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device={device!r} names no device; use 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
+        raise ValueError(f"device={shown(device)} names no device; use 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
     try:
         return torch.empty(0, device=chosen).device  # 'cuda' becomes 'cuda:0', as tensors name it
     except Exception as error:  # each backend has errors of its own for not being there
@@ -69,7 +72,7 @@ def calling_modules(on_call: Callable[[nn.Module], None], *modules: nn.Module) -
                 called.append(part)
                 on_call(part)
 
-    with _uncompiled():  # torch.compile would compile the hook into the user's network
+    with process_wide, _uncompiled():  # torch.compile would compile the hook into the user's network
         handle = register_module_forward_pre_hook(meet)
         try:
             for module in modules:

@@ -1,6 +1,7 @@
 """The discriminator: any callable that gives one logit a row."""
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
+from pyro_gan.checks import listed, shown
 from pyro_gan.players.devices import is_compiled
 from pyro_gan.players.first_look import kept_buffers, kept_random_state, random_states
-from pyro_gan.players.player import Player
+from pyro_gan.players.player import Player, are_written
 
 
 def leaves(output: Tensor) -> list[Tensor]:
@@ -50,7 +52,7 @@ class Discriminator(Player):
         if not callable(function):
             raise TypeError(
                 "discriminator must be a callable that returns one logit a row, such as an nn.Module, "
-                f"but is {function!r} ({type(function).__name__})."
+                f"but is {shown(function)} ({type(function).__name__})."
             )
         super().__init__(function, device, move)
         self._alone: dict[tuple[tuple[nn.Module, bool], ...], bool] = {}
@@ -101,6 +103,19 @@ class Discriminator(Player):
             raise ValueError(
                 f"{reader} needs gradients of the discriminator's gradients, which torch.compile(network) does not "
                 "offer. Pass the network itself and run(..., compile=True), which compiles the penalty too."
+            )
+
+    def check_frozen(self) -> None:
+        """Refuse a step at which the logits depend on no parameter, unless the user has frozen all of them.
+
+        Raises:
+            ValueError: Some are not frozen; the message names them.
+        """
+        if trainable := self.trainable():
+            raise ValueError(
+                "the discriminator's logits depend on none of its parameters at this step "
+                f"({listed(trainable)}). Compute them without detach() and torch.no_grad(), or freeze "
+                "the parameters by requires_grad_(False)."
             )
 
     def both(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -167,11 +182,14 @@ class Discriminator(Player):
                 for logits in (one_by_one, together)
             )
             pairs += zip(*gradients, strict=True)
-        return all(
-            torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(one.detach().abs().max())) for one, other in pairs
-        )
+        return all(_are_close(one, other) for one, other in pairs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_alone": {}}
 
     def _judge(self, values: dict[str, Tensor]) -> Tensor:
+        if self.writes_in_place:
+            values = {site: rows.clone() for site, rows in values.items()}
         only, *others = values.values()
         output = self.function(**values) if others else self.function(only)
         if not isinstance(output, Tensor):
@@ -188,7 +206,9 @@ class Discriminator(Player):
 
     def _first_look(self, values: dict[str, Tensor]) -> None:
         with self.look(), torch.enable_grad():
-            logits = self._judge({site: rows.detach() for site, rows in values.items()})
+            rows = {site: value.detach().clone() for site, value in values.items()}
+            logits = self._judge(rows)
+            self.writes_in_place = are_written(rows.values())
             check_logits(logits)
             self.meet(leaves(logits))
 
@@ -199,6 +219,12 @@ class Discriminator(Player):
                 if own is parameter:
                     return name
         return pyro.get_param_store().param_name(parameter) or f"parameter {len(self.parameters)}"
+
+
+def _are_close(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same but for rounding; none is that holds NaN or infinity."""
+    largest = float(one.detach().abs().max()) if one.numel() else 0.0
+    return math.isfinite(largest) and torch.allclose(one, other, rtol=1e-3, atol=1e-4 * largest)
 
 
 def _joined(real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -232,7 +258,7 @@ def _check_takes(function: Callable[..., Tensor], sites: tuple[str, ...]) -> Non
         wanted = ", ".join(sites) if all(map(str.isidentifier, sites)) else "**rows"
         raise ValueError(
             f"the discriminator takes {', '.join(signature.parameters) or 'no arguments'}, but the sites compared are "
-            f"{', '.join(map(repr, sites))}. Name its arguments after them: def discriminator({wanted})."
+            f"{listed(sites)}. Name its arguments after them: def discriminator({wanted})."
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from pyro_gan.players.devices import calling_modules
+from pyro_gan.players.exclusive import process_wide
 
 
 @contextmanager
@@ -67,6 +68,19 @@ def dropped_parameters() -> Iterator[None]:
         raise
 
 
+def builds_itself_later(function: Any) -> bool:
+    """Whether a callable is a module that says by `is_built` that it has still to build itself."""
+    return isinstance(function, nn.Module) and getattr(function, "is_built", True) is False
+
+
+@torch.no_grad()
+def take_buffers(module: nn.Module, other: nn.Module) -> None:
+    """Give a module's buffers the values of another's that was built alike."""
+    theirs = dict(other.named_buffers())
+    for name, buffer in module.named_buffers():
+        buffer.copy_(theirs[name])
+
+
 @contextmanager
 def kept_unbuilt(*functions: Any) -> Iterator[None]:
     """A context after which, if it fails, modules that built themselves in it have no parts, as before.
@@ -74,7 +88,7 @@ def kept_unbuilt(*functions: Any) -> Iterator[None]:
     Args:
         functions: Callables, of which only modules matter that say by `is_built` whether they have built themselves.
     """
-    modules = [one for one in functions if isinstance(one, nn.Module) and getattr(one, "is_built", True) is False]
+    modules = [one for one in functions if builds_itself_later(one)]
     before = [vars(module).copy() for module in modules]
     try:
         yield
@@ -88,11 +102,12 @@ def kept_unbuilt(*functions: Any) -> Iterator[None]:
 @contextmanager
 def kept_random_state(device: torch.device) -> Iterator[None]:
     """A context after which torch's, NumPy's and Python's random states are what they were before."""
-    states = random_states(device)
-    try:
-        yield
-    finally:
-        set_random_states(device, states)
+    with process_wide:
+        states = random_states(device)
+        try:
+            yield
+        finally:
+            set_random_states(device, states)
 
 
 class RandomStates(NamedTuple):
@@ -104,6 +119,32 @@ class RandomStates(NamedTuple):
     """That of torch's on the host."""
     device: Tensor | None
     """That of torch's on a device, where that has its own."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states in tensors, numbers and strings."""
+        version, words, gauss = self.python
+        kind, keys, position, has_gauss, cached = self.numpy
+        return {
+            "python": {"version": version, "words": torch.tensor(words, dtype=torch.int64), "gauss": gauss},
+            "numpy": {
+                "kind": str(kind),
+                "keys": torch.from_numpy(keys.astype("int64")),
+                "rest": [int(position), int(has_gauss), float(cached)],
+            },
+            "host": self.host.clone(),
+            "device": None if self.device is None else self.device.clone(),
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> "RandomStates":
+        """The states that :meth:`state_dict` returned."""
+        python, numpy = state["python"], state["numpy"]
+        return cls(
+            (python["version"], tuple(python["words"].tolist()), python["gauss"]),
+            (numpy["kind"], numpy["keys"].numpy().astype("uint32"), *numpy["rest"]),
+            state["host"],
+            state["device"],
+        )
 
     def has_drawn_by_torch(self, before: "RandomStates") -> bool:
         """Whether torch's generators have been used since."""

@@ -12,9 +12,11 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyro_gan.players.calls import Arguments, Calls
+from pyro_gan.checks import listed, shown
+from pyro_gan.players.calls import Arguments, Calls, copied
+from pyro_gan.players.exclusive import process_wide
 from pyro_gan.players.handler import Draw, Site
-from pyro_gan.players.player import Player
+from pyro_gan.players.player import Player, are_written
 
 
 class ImplicitModel(Player):
@@ -41,7 +43,7 @@ class ImplicitModel(Player):
         role: str = "model",
     ) -> None:
         if not callable(model):
-            raise TypeError(f"{role} must be a Pyro model, a callable, but is {model!r} ({type(model).__name__}).")
+            raise TypeError(f"{role} must be a Pyro model, a callable, but is {shown(model)} ({type(model).__name__}).")
         sites = (site,) if isinstance(site, str) else site
         if sites is not None and (
             not isinstance(sites, list | tuple) or not sites or not all(isinstance(name, str) for name in sites)
@@ -75,7 +77,8 @@ class ImplicitModel(Player):
             self.sites = _only_candidate(self.found)
         # Checking the arguments of distributions takes time, and waits for a device; the first run has checked them.
         with self.creating, pyro.distributions.validation_enabled(False):
-            draw = self._run(Draw(self.sites, self._meet, scored, self._plain), arguments)
+            given = copied(arguments) if self.writes_in_place else arguments
+            draw = self._run(Draw(self.sites, self._meet, scored, self._plain), given)
         if len(draw.values) != len(self.sites or ()):
             missing = sorted(set(self.sites or ()) - set(draw.values))
             raise ValueError(f"site {missing[0]!r} is missing from this run of the {self.role}. Draw it in every run.")
@@ -88,9 +91,9 @@ class ImplicitModel(Player):
             ValueError: A site that was asked for is not there.
         """
         with self.look(), torch.no_grad():
-            draw = Draw(self.sites, self._meet, looks=True)
+            draw, given = Draw(self.sites, self._meet, looks=True), copied(arguments)
             try:
-                self._run(draw, arguments)
+                self._run(draw, given)
             except RuntimeError as error:
                 if "dtype" in str(error):
                     error.add_note(
@@ -105,9 +108,10 @@ class ImplicitModel(Player):
                         f"site={name!r} is not a site of the {self.role}; it has {there}. Name one of them."
                     )
         self.found = draw.found
+        self.writes_in_place = are_written((*given.args, *given.kwargs.values()))
 
     def _run(self, draw: Draw, arguments: Arguments) -> Draw:
-        with draw:
+        with process_wide, draw:
             self.function(*arguments.args, **arguments.kwargs)
         return draw
 
@@ -118,6 +122,14 @@ class ImplicitModel(Player):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.sites = self.sites or tuple(state["sites"]) or None
+
+    def cleared(self) -> list[str]:
+        """The names of parameters that have been met, but that Pyro's store has no longer, or has others for."""
+        stored = pyro.get_param_store()._params
+        return [name for name, leaf in self.parameters.items() if stored.get(name) is not leaf]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "found": {}, "_plain": {}}
 
     def _meet(self, name: str, leaf: Tensor) -> Tensor | None:
         """Take note of a parameter; at its first sight it may move or take a loaded value, which is then returned."""
@@ -138,6 +150,6 @@ def _only_candidate(found: dict[str, Site]) -> tuple[str, ...]:
             f"reparameterized site, found {others}. Add pyro.deterministic('x', ...) or name one with site='x'."
         )
     raise ValueError(
-        f"the model has several sites to compare with the data: {', '.join(map(repr, candidates))}. "
+        f"the model has several sites to compare with the data: {listed(candidates)}. "
         f"Choose with site={candidates[0]!r}."
     )

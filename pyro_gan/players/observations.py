@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gan.checks import shown
 from pyro_gan.players.batch import Batch, as_batch, is_array, number_of_rows
 
 
@@ -113,7 +114,9 @@ def _as_tensor(value: Any, name: str) -> Tensor:
         return value.detach()
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be a tensor, an array or a number, but is {value!r} ({type(value).__name__}).")
+        raise TypeError(
+            f"{name} must be a tensor, an array or a number, but is {shown(value)} ({type(value).__name__})."
+        )
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))  # a copy, which torch may write to
 
 

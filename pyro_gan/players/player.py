@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_gan.checks import listed
 from pyro_gan.players.devices import calling_modules, creating_on
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
 
@@ -26,13 +27,43 @@ class Player:
         self.move = move
         self.creating = creating_on(device)
         self.is_known = False
+        self.writes_in_place = False
+        """Whether the callable writes to what it is given; it is then given copies."""
         self.parameters: dict[str, Tensor] = {}
         self._roots: list[nn.Module] = []
         self._loaded: dict[str, Any] | None = None
+        self._replaced: list[tuple[Tensor, Tensor]] | None = None
+        """Within a look, tensors and what loaded values have replaced in them, to be put back if it fails."""
 
     @contextmanager
     def look(self) -> Iterator[None]:
         """A context for the first run: it finds the modules called and moves them, and leaves no other effect."""
+        with self.kept(), self._looking():
+            yield
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """A context after which, if it fails, the player is as unknown as before, and parameters have their values."""
+        before = vars(self).copy()
+        before |= {name: each.copy() for name, each in before.items() if isinstance(each, dict)}
+        if self._loaded is not None:
+            before["_loaded"] = {**self._loaded, "parameters": dict(self._loaded["parameters"])}
+        self._replaced = []
+        try:
+            yield
+        except BaseException:
+            with torch.no_grad():
+                for tensor, value in reversed(self._replaced):
+                    tensor.copy_(value)
+            vars(self).update(before)
+            raise
+        outer = before["_replaced"]
+        if outer is not None:
+            outer.extend(self._replaced)
+        self._replaced = outer
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
         owner = getattr(self.function, "__self__", self.function)  # of a bound method
         known = (owner,) if isinstance(owner, nn.Module) else ()
         with (
@@ -46,6 +77,8 @@ class Player:
         self._roots = [module for module in modules if module not in parts]
         self.is_known = True
         self._forget(self.parameters)
+        if self._loaded is not None:
+            self._check_left(self._loaded["parameters"])
         self._fill_others()
 
     @property
@@ -83,6 +116,7 @@ class Player:
         for name, parameter in self.parameters.items():
             _check_same(name, parameter, state["parameters"])
         if self.is_known:
+            self._check_left(state["parameters"])
             _check_others(self._others(), state["others"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -112,11 +146,19 @@ class Player:
         if self._loaded is None or (self.is_known and name not in self._loaded["parameters"]):
             return moves
         _check_same(name, parameter, self._loaded["parameters"])
-        with torch.no_grad():
-            parameter.copy_(self._loaded["parameters"][name])
+        self._assign(parameter, self._loaded["parameters"][name])
         if self.is_known:
             self._forget([name])
         return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy meets its networks and parameters anew, which may be others, and then takes over their values."""
+        loaded = self._loaded
+        if self.is_known:
+            found = Player.state_dict(self)
+            loaded = {"parameters": found["parameters"], "others": found["others"]}
+        unknown = {"is_known": False, "parameters": {}, "_roots": [], "_replaced": None, "_loaded": loaded}
+        return {**vars(self), **unknown}
 
     def _forget(self, names: Iterable[str]) -> None:
         """Let go of loaded values that have been filled in; a first run that fails keeps them for the next."""
@@ -144,9 +186,38 @@ class Player:
             return
         others = self._others()
         _check_others(others, self._loaded["others"])
-        with torch.no_grad():
-            for tensor, value in zip(others, self._loaded["others"], strict=True):
-                tensor.copy_(value)
+        for tensor, value in zip(others, self._loaded["others"], strict=True):
+            self._assign(tensor, value)
+
+    @torch.no_grad()
+    def _assign(self, tensor: Tensor, value: Tensor) -> None:
+        if self._replaced is not None:
+            self._replaced.append((tensor, tensor.detach().clone()))
+        tensor.copy_(value)
+
+    def _check_left(self, names: Iterable[str]) -> None:
+        """Refuse parameters of a state that this player has not, as far as that is certain.
+
+        A number that a model registers may appear later; a module registers all of its parameters at once.
+
+        Raises:
+            ValueError: There are some.
+        """
+        modules = {name.partition("$$$")[0] for name in self.parameters if "$$$" in name}
+        own = dict(self.function.named_parameters()) if isinstance(self.function, nn.Module) else None
+        for name in names:
+            is_of_a_module = name.partition("$$$")[0] in modules if "$$$" in name else own is not None
+            if name not in self.parameters and is_of_a_module and (own is None or name not in own):
+                there = ", ".join(map(repr, self.parameters))
+                raise ValueError(
+                    f"the state has a parameter {name!r} that there is no place for: there are {there}. "
+                    "Load it into the model and discriminator that it was saved from."
+                )
+
+
+def are_written(copies: Iterable[Any]) -> bool:
+    """Whether any of some fresh tensors has been written to since it was made by an operation."""
+    return any(isinstance(value, Tensor) and value._version > 0 for value in copies)
 
 
 def _check_others(others: list[Tensor], loaded: list[Tensor]) -> None:
@@ -161,7 +232,7 @@ def _check_others(others: list[Tensor], loaded: list[Tensor]) -> None:
 def _check_same(name: str, parameter: Tensor, loaded: dict[str, Tensor]) -> None:
     if name not in loaded:
         raise ValueError(
-            f"the state has no parameter {name!r}; it has {', '.join(map(repr, loaded)) or 'none'}. "
+            f"the state has no parameter {name!r}; it has {listed(loaded) or 'none'}. "
             "Load it into the model and discriminator that it was saved from."
         )
     if loaded[name].shape != parameter.shape:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from pyro.params.param_store import normalize_param_name
 
+from pyro_gan.checks import shown
+
 
 class Selection:
     """A choice among the generator's parameters (Edward's `var_list`).
@@ -41,7 +43,7 @@ class Selection:
             for prefix in prefixes:
                 if not any(_covers(prefix, name) for name in there):
                     raise ValueError(
-                        f"{argument} names {prefix!r}, but there is no such parameter: there are "
+                        f"{argument} names {shown(prefix)}, but there is no such parameter: there are "
                         f"{', '.join(repr(normalize_param_name(name)) for name in there)}. Use these names or the "
                         "part before a dot."
                     )
@@ -52,7 +54,7 @@ class Selection:
 def _names(argument: str, value: str | Sequence[str]) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"{argument} must be a parameter's name or a list of names, but is {value!r}.")
+        raise TypeError(f"{argument} must be a parameter's name or a list of names, but is {shown(value)}.")
     return tuple(map(normalize_param_name, names))
 
 

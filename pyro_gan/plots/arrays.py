@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pyro_gan.checks import positive_integer
+from pyro_gan.checks import positive_integer, shown
 
 
 def as_array(name: str, values: Any) -> np.ndarray:
@@ -69,7 +69,7 @@ def as_fractions(name: str, values: Any, size: int | None = None) -> np.ndarray:
 def as_probability(name: str, value: float) -> float:
     """A number between 0 and 1, both left out."""
     if not 0 < value < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, but is {value!r}.")
+        raise ValueError(f"{name} must lie between 0 and 1, but is {shown(value)}.")
     return value
 
 
@@ -82,7 +82,7 @@ def at_least(name: str, value: int, least: int) -> int:
         least: The smallest that will do.
     """
     if positive_integer(name, value) < least:
-        raise ValueError(f"{name} must be at least {least}, but is {value!r}.")
+        raise ValueError(f"{name} must be at least {least}, but is {shown(value)}.")
     return value
 
 
@@ -93,14 +93,14 @@ def common_limits(limits: tuple[float, float] | None, *values: np.ndarray) -> tu
         margin = (high - low) / 20 or max(0.5, abs(low) / 20)
         return low - margin, high + margin
     if np.shape(limits) != (2,) or not -math.inf < limits[0] < limits[1] < math.inf:
-        raise ValueError(f"limits must be two finite numbers, the smaller first, but are {limits!r}.")
+        raise ValueError(f"limits must be two finite numbers, the smaller first, but are {shown(limits)}.")
     return float(limits[0]), float(limits[1])
 
 
 def common_box(limits: Any, *points: np.ndarray) -> np.ndarray:
     """The limits along each axis, with shape `(2, 2)`."""
     if limits is not None and np.shape(limits) != (2, 2):
-        raise ValueError(f"limits must be ((left, right), (bottom, top)), but are {limits!r}.")
+        raise ValueError(f"limits must be ((left, right), (bottom, top)), but are {shown(limits)}.")
     rows = np.concatenate(points)
     return np.array([common_limits(None if limits is None else tuple(limits[side]), rows[:, side]) for side in (0, 1)])
 

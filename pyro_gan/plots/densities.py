@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_gan.checks import positive_integer
+from pyro_gan.checks import positive_integer, shown
 from pyro_gan.plots.arrays import as_points, as_vector, at_least, common_box, common_limits, rows_inside
 from pyro_gan.plots.axes import axes_or_new, legend_above
 
@@ -123,7 +123,9 @@ def plot_density_2d(
     data_rows, sample_rows = as_points("data", data), as_points("samples", samples)
     box = common_box(limits, data_rows, sample_rows)
     if not len(rows_inside(data_rows, box)):
-        raise ValueError(f"limits hold no row of the data, but are {limits!r}. Pass wider ones, or none for all rows.")
+        raise ValueError(
+            f"limits hold no row of the data, but are {shown(limits)}. Pass wider ones, or none for all rows."
+        )
     num_bins, num_points = positive_integer("num_bins", num_bins), at_least("num_points", num_points, 2)
     if log_ratio is not None:
         grid = np.meshgrid(*np.linspace(box[:, 0], box[:, 1], num_points).T)
@@ -216,7 +218,7 @@ def _draw_histogram(
 def _log_ratios(log_ratio: Callable[[Tensor], Any], points: np.ndarray, data: Any) -> np.ndarray:
     """A critic's log ratios at points, which it is given as what the data are."""
     if not callable(log_ratio):
-        raise TypeError(f"log_ratio must be a function of points, but is {log_ratio!r}.")
+        raise TypeError(f"log_ratio must be a function of points, but is {shown(log_ratio)}.")
     rows = torch.as_tensor(points, dtype=torch.get_default_dtype())
     if isinstance(data, Tensor):
         rows = rows.to(data) if data.is_floating_point() else rows.to(data.device)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyro_gan.checks import positive_integer
+from pyro_gan.checks import listed, positive_integer
 from pyro_gan.plots.axes import axes_or_new, legend_above
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _columns(
     wanted = ("step", *players, *names)
     missing = [name for name in wanted if name not in history]
     if missing:
-        raise ValueError(f"the history has no {missing[0]!r}. It has {', '.join(map(repr, history))}.")
+        raise ValueError(f"the history has no {missing[0]!r}. It has {listed(history)}.")
     columns = {name: np.asarray(history[name], dtype=float) for name in wanted}
     if not columns["step"].size:
         raise ValueError("the history is empty. Call run first.")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_gan.checks import shown
 from pyro_gan.plots.arrays import at_least
 
 
@@ -53,7 +54,7 @@ def interpolate(first: Any, second: Any, num_points: int, kind: Literal["linear"
         for noise vectors.
     """
     if kind not in ("linear", "spherical"):
-        raise ValueError(f"kind must be 'linear' or 'spherical', but is {kind!r}.")
+        raise ValueError(f"kind must be 'linear' or 'spherical', but is {shown(kind)}.")
     first, second = _vectors(first, second)
     way = torch.linspace(0, 1, at_least("num_points", num_points, 2), dtype=first.dtype, device=first.device)[:, None]
     first, second = first[..., None, :], second[..., None, :]

@@ -4,14 +4,14 @@ The players of a game circle around its solution; the mean of their last positio
 them (Yazici et al. 2019, "The Unusual Effectiveness of Averaging in GAN Training").
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_gan.checks import is_real_number
+from pyro_gan.checks import is_real_number, shown
 
 
 class Mean:
@@ -19,7 +19,12 @@ class Mean:
 
     def __init__(self) -> None:
         self.num_updates: int = 0
+        self.is_applied = False
         self.values: dict[str, Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is not applied."""
+        return {**vars(self), "is_applied": False}
 
     def weight(self) -> float:
         """The weight of the parameters at the next update."""
@@ -48,10 +53,17 @@ class Mean:
         names = [name for name in parameters if name in self.values]
         kept = {name: parameters[name].detach().clone() for name in names}
         try:
+            self.is_applied = True
             self.assign(parameters)
             yield
         finally:
+            self.is_applied = False
             _copy(kept, parameters, names)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Let go of the averages of these names, which now belong to other parameters."""
+        for name in names:
+            self.values.pop(name, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the averages by name, and the number of updates."""
@@ -82,7 +94,8 @@ class MovingAverage(Mean):
     def __init__(self, decay: float) -> None:
         if not is_real_number(decay) or not 0 <= decay < 1:
             raise ValueError(
-                f"ema_decay must be a number from 0 to below 1, such as 0.999, but is {decay!r}; None keeps no average."
+                f"ema_decay must be a number from 0 to below 1, such as 0.999, but is {shown(decay)}; None keeps no "
+                "average."
             )
         super().__init__()
         self.decay: float = float(decay)

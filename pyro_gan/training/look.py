@@ -43,7 +43,7 @@ def look(game: Unmet, step: Step, batch: Batch) -> None:
     discriminator = game.discriminator
     with game.looking():
         samples = game.draw(batch)
-        samples.check()
+        samples.check(batch)
         game.draw_for_generator(batch).check_parameters()
         for given in game.penalties:
             if isinstance(given, Penalty):

@@ -4,40 +4,48 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+import torch
+
 from pyro_gan.losses import Loss
+from pyro_gan.penalties import Penalty, PenaltyFunction
 from pyro_gan.players.batch import Batch
+from pyro_gan.training.clock import Clock
+from pyro_gan.training.divergence import Diverged
+from pyro_gan.training.hooks import Callbacks, Hooks, in_one_run
+from pyro_gan.training.interrupts import Interrupts, held_back
 from pyro_gan.training.record import Recorder, StepRecord
+from pyro_gan.training.resuming import Keeper, Point, go_on
 
 
 class Trainee(Protocol):
     """What takes the steps and keeps the history."""
 
     num_steps_taken: int
+    clock: Clock
     history: dict[str, list[Any]]
     notes: dict[int, dict[str, float]]
     loss: Loss
+    penalties: tuple[PenaltyFunction, ...]
+    device: torch.device
+    recorder: Recorder
+
+    def get_ready(self, batch: Batch) -> None:
+        """Before the first step, look at one minibatch."""
 
     def take_step(self, batches: Iterator[Batch]) -> StepRecord:
         """Take one step on a stream of minibatches."""
 
-
-class Hooks(Protocol):
-    """What is told of a run: a :class:`~pyro_gan.callbacks.Callback`."""
-
-    def on_start(self, inference: Any, num_steps: int) -> None:
-        """Before the first step."""
-
-    def on_step(self, inference: Any) -> bool | None:
-        """After each step; `True` ends the run."""
-
-    def on_read(self, inference: Any) -> None:
-        """After a reading of the history."""
-
-    def on_end(self, inference: Any) -> None:
-        """After the last step."""
+    def tell_left_out(self, step: int) -> None:
+        """Tell, or raise, that an update was left out at a step."""
 
 
-def train(inference: Trainee, batches: Iterator[Batch], num_steps: int, callbacks: Sequence[Hooks]) -> None:
+def train(
+    inference: Trainee,
+    batches: Iterator[Batch],
+    num_steps: int,
+    callbacks: Sequence[Hooks],
+    keeper: Keeper | None = None,
+) -> None:
     """Take `num_steps` steps of inference on a stream of minibatches.
 
     Args:
@@ -45,43 +53,76 @@ def train(inference: Trainee, batches: Iterator[Batch], num_steps: int, callback
         batches: The stream.
         num_steps: The number of steps.
         callbacks: Told of every step, and of every reading of the history.
+        keeper: Writes checkpoints, where there is one, and tells where the run goes on.
 
     Raises:
-        ValueError: A loss is NaN or infinite, or the stream runs out; the message names the step.
+        ValueError: An update is not finite, the stream runs out, or a run of the inference is under way.
+        KeyboardInterrupt, SystemExit: The run was interrupted; it ended after the step in hand.
     """
-    recorder = Recorder(inference.history, inference.notes, inference.loss)
-    started: list[Hooks] = []
-    try:
-        for callback in callbacks:
-            callback.on_start(inference, num_steps)
-            started.append(callback)
-        for _ in range(num_steps):
-            recorder.unread.append(_take_step(inference, batches))
-            stops = [callback.on_step(inference) for callback in callbacks]
-            if recorder.is_due():
-                _read(recorder, inference, callbacks)
-            if any(stops):
-                break
-        _read(recorder, inference, callbacks)
-    except BaseException:
-        with suppress(ValueError):  # a loss that is not finite is not what ended the run
-            recorder.read(inference.num_steps_taken)
-        raise
-    finally:
-        for callback in started:
-            callback.on_end(inference)
+    clock = inference.clock
+    clock.check_idle("run")
+    kept_along = [*callbacks, *(given for given in inference.penalties if isinstance(given, Penalty))]
+    with held_back() as interrupts, in_one_run(kept_along):
+        point = Point(0) if keeper is None else keeper.start(num_steps)
+        if point.is_over:
+            inference.get_ready(next(batches))
+            go_on(point, inference.device)
+            return
+        told, recorder = Callbacks(inference, callbacks), inference.recorder
+        with clock.running(num_steps, point.done):
+            try:
+                told.start(num_steps)
+                go_on(point, inference.device)
+                _take_steps(inference, batches, recorder, told, interrupts, keeper)
+            except BaseException as error:
+                with suppress(ValueError):  # an update that is not finite is not what ended the run
+                    recorder.read()
+                told.end(error)
+            told.end()
+            if interrupts.caught is None:
+                clock.complete()
+        if keeper is not None and interrupts.caught is None:
+            keeper.write(is_over=True)
 
 
-def _take_step(inference: Trainee, batches: Iterator[Batch]) -> StepRecord:
+def _take_steps(
+    inference: Trainee,
+    batches: Iterator[Batch],
+    recorder: Recorder,
+    told: Callbacks,
+    interrupts: Interrupts,
+    keeper: Keeper | None,
+) -> None:
+    """Take the steps that are left, until a callback or an interrupt ends the run."""
+    clock, is_ended = inference.clock, False
+    while clock.num_left and not is_ended and interrupts.caught is None:
+        recorder.unread.append(_take_step(inference, batches, recorder))
+        clock.tick()
+        is_ended = told.step()
+        is_kept = keeper is not None and keeper.is_due()
+        if is_kept or recorder.is_due():
+            _read(recorder, told)
+        if is_kept and keeper is not None and not is_ended:
+            keeper.write()
+    _read(recorder, told)
+    if keeper is not None and interrupts.caught is not None:
+        keeper.write()
+
+
+def _take_step(inference: Trainee, batches: Iterator[Batch], recorder: Recorder) -> StepRecord:
     try:
         return inference.take_step(batches)
+    except Diverged as error:  # the history shows at which step
+        recorder.unread.append(error.record)
+        inference.clock.tick()
+        raise
     except Exception as error:
         error.add_note(f"This was at step {inference.num_steps_taken + 1} of inference.")
         raise
 
 
-def _read(recorder: Recorder, inference: Trainee, callbacks: Sequence[Hooks]) -> None:
-    if recorder.unread:
-        recorder.read(inference.num_steps_taken)
-        for callback in callbacks:
-            callback.on_read(inference)
+def _read(recorder: Recorder, told: Callbacks) -> None:
+    recorder.read()
+    if recorder.is_fresh:
+        recorder.is_fresh = False
+        told.read()

@@ -1,20 +1,204 @@
 """Whatever the user has, as an endless stream of minibatches on the device.
 
 Arrays are placed on the device once, in their own dtype; minibatches are gathered there, epoch by epoch without
-replacement. Everything else that gives minibatches, from a `DataLoader` to a generator, is read as it comes.
+replacement. Everything else that gives minibatches, from a `DataLoader` to a generator, is read as it comes. A
+minibatch has memory of its own: what a network does to it reaches neither the user's data nor a later minibatch.
+
+A stream knows its place, so that a run that was cut off goes on with the rows that it would have had.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import repeat
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from pyro_gan.checks import positive_integer
-from pyro_gan.players.batch import Batch, as_batch, is_array, number_of_rows, tensors_of
+from pyro_gan.checks import positive_integer, shown
+from pyro_gan.players.batch import Batch, as_batch, is_array, number_of_rows
 from pyro_gan.players.devices import creating_on
+from pyro_gan.players.first_look import RandomStates, random_states, set_random_states
+
+
+class Stream(ABC):
+    """An endless stream of minibatches on a device, as they are before any transform.
+
+    Args:
+        device: Where the minibatches lie.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.keeps_place = False
+        """Whether what :meth:`state_dict` needs is kept, which costs a little."""
+
+    @abstractmethod
+    def __next__(self) -> Batch:
+        """The next minibatch."""
+
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """What the data are: whatever must be the same where a run goes on."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the stream."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a place in the stream. Random states move; whoever calls it sets them afterwards."""
+
+
+class Gathered(Stream):
+    """Minibatches of rows gathered on the device: random orders of all rows, one after the other, cut evenly.
+
+    Args:
+        arrays: The data.
+        batch_size: The rows of a minibatch; where there are no more, all rows come as they are.
+        device: Where the data lie.
+    """
+
+    def __init__(self, arrays: Batch, batch_size: int, device: torch.device) -> None:
+        super().__init__(device)
+        self.arrays = arrays
+        self.num_rows = number_of_rows(arrays)
+        self.size = min(batch_size, self.num_rows)
+        self.start = 0
+        self.order: Tensor | None = None
+        self.before: Tensor | None = None
+        """The generator's state from which the order was drawn."""
+
+    def __next__(self) -> Batch:
+        if self.size == self.num_rows:
+            return _each(self.arrays, Tensor.clone)
+        index = self._next_index()
+        return _each(self.arrays, lambda array: _gather(array, index))
+
+    def description(self) -> dict[str, Any]:
+        shapes = {str(name): list(array.shape) for name, array in _named(self.arrays)}
+        return {"shapes": shapes, "batch_size": self.size}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"start": self.start, "before": self.before}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.start, self.before = state["start"], state["before"]
+        if self.before is not None:
+            generator = torch.Generator(self.device)
+            generator.set_state(self.before)
+            self.order = torch.randperm(self.num_rows, device=self.device, generator=generator)
+
+    def _next_index(self) -> Tensor:
+        if self.order is None:
+            self.order = self._drawn_order()
+        stop = self.start + self.size
+        if stop <= self.num_rows:
+            index, self.start = self.order[self.start : stop], stop
+            return index
+        # The epoch's last rows and the next epoch's first fill one minibatch, so that none is short.
+        last, self.order, self.start = self.order[self.start :], self._drawn_order(), stop - self.num_rows
+        return torch.cat([last, self.order[: self.start]])
+
+    def _drawn_order(self) -> Tensor:
+        if self.keeps_place:
+            states = random_states(self.device)
+            self.before = states.host if states.device is None else states.device
+        return torch.randperm(self.num_rows, device=self.device)
+
+
+class Read(Stream):
+    """The minibatches of an iterable, over and over where it can be read again.
+
+    Args:
+        source: The iterable.
+        device: Where the minibatches are put.
+    """
+
+    def __init__(self, source: Iterable[Any], device: torch.device) -> None:
+        super().__init__(device)
+        self.source = source
+        self.position = 0
+        """The number of minibatches that have been read since the iterable was begun."""
+        self.is_begun_again = False
+        self.before: RandomStates | None = None
+        """The random states from which it was begun."""
+        self.generator: Tensor | None = None
+        """The state of a loader's own generator from which it was begun."""
+        self._iterator: Iterator[Any] | None = None
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            self._begin()
+        for value in self._iterator or ():
+            self.position += 1
+            return as_batch(value, self.device, is_own=True)
+        if self._iterator is self.source:
+            raise StopIteration
+        if not self.position:  # at the second reading, whoever takes the steps can tell which one found nothing
+            if not self.is_begun_again:
+                raise ValueError("data is empty: the iterable gives no minibatch.")
+            raise StopIteration
+        self._iterator, self.is_begun_again = None, True
+        return next(self)
+
+    def description(self) -> dict[str, Any]:
+        length = None
+        with suppress(TypeError):  # some have the method without a length
+            length = len(self.source) if isinstance(self.source, Sized) else None
+        return {"source": type(self.source).__name__, "length": length}
+
+    def state_dict(self) -> dict[str, Any]:
+        before = None if self.before is None else self.before.state_dict()
+        return {"position": self.position, "before": before, "generator": self.generator}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["before"] is None:
+            return
+        set_random_states(self.device, RandomStates.from_state_dict(state["before"]))
+        own = getattr(self.source, "generator", None)
+        if isinstance(own, torch.Generator) and state["generator"] is not None:
+            own.set_state(state["generator"])
+        self._begin()
+        while self.position < state["position"]:
+            if next(self._iterator or iter(()), self) is self:
+                raise ValueError(
+                    f"the run goes on after {state['position']} minibatches of the data, but there are only "
+                    f"{self.position}. An iterator can be read only once: make a new one, from its beginning."
+                )
+            self.position += 1
+
+    def _begin(self) -> None:
+        if self.keeps_place:
+            own = getattr(self.source, "generator", None)
+            self.before = random_states(self.device)
+            self.generator = own.get_state() if isinstance(own, torch.Generator) else None
+        self._iterator, self.position = iter(self.source), 0
+
+
+class Minibatches:
+    """An endless stream of minibatches on the device, transformed.
+
+    Args:
+        stream: The stream.
+        transform: Applied to each minibatch, or `None`.
+    """
+
+    def __init__(self, stream: Stream, transform: Callable[..., Any] | None) -> None:
+        self.stream = stream
+        self.transform = transform
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self.stream)
+        if self.transform is None:
+            return batch
+        with creating_on(self.stream.device):
+            result = self.transform(batch) if isinstance(batch, dict) else self.transform(*batch)
+        return as_batch(result, self.stream.device, "what transform returned")
 
 
 def minibatches(
@@ -22,7 +206,7 @@ def minibatches(
     batch_size: int,
     device: torch.device,
     transform: Callable[..., Any] | None = None,
-) -> Iterator[Batch]:
+) -> Minibatches:
     """An endless stream of minibatches on the device.
 
     Args:
@@ -40,53 +224,36 @@ def minibatches(
     """
     batch_size = positive_integer("batch_size", batch_size)
     if transform is not None and not callable(transform):
-        raise TypeError(f"transform must be a callable on a minibatch, but is {transform!r}.")
+        raise TypeError(f"transform must be a callable on a minibatch, but is {shown(transform)}.")
     if type(data) is TensorDataset:  # a subclass may have its own way to get a row
         data = data.tensors
     if is_array(data) or isinstance(data, tuple | Mapping):
-        stream = _gathered(as_batch(data, device, "data", may_wait=True), batch_size, copies=transform is not None)
+        stream: Stream = Gathered(as_batch(data, device, "data", may_wait=True), batch_size, device)
     elif isinstance(data, Dataset):
-        stream = _read(_loader(data, batch_size), device)
+        stream = Read(_loader(data, batch_size), device)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
-        stream = _read(data, device)
+        stream = Read(data, device)
     else:
         raise TypeError(
             f"data must be a tensor, an array, a tuple or mapping of them, a Dataset, a DataLoader or an iterable of "
-            f"minibatches, but is {data!r} ({type(data).__name__})."
+            f"minibatches, but is {shown(data)} ({type(data).__name__})."
         )
-    return stream if transform is None else _transformed(stream, transform, device)
+    return Minibatches(stream, transform)
 
 
-def _gathered(arrays: Batch, batch_size: int, copies: bool) -> Iterator[Batch]:
-    """Minibatches of rows gathered on the device, each row once an epoch; all rows at once are gathered for a copy."""
-    num_rows = number_of_rows(arrays)
-    if batch_size >= num_rows and not copies:
-        yield from repeat(arrays)
-    for index in _indices(num_rows, min(batch_size, num_rows), next(iter(tensors_of(arrays))).device):
-        if isinstance(arrays, dict):
-            yield {name: _gather(array, index) for name, array in arrays.items()}
-        else:
-            yield tuple(_gather(array, index) for array in arrays)
+def _each(arrays: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
+    if isinstance(arrays, dict):
+        return {name: function(array) for name, array in arrays.items()}
+    return tuple([function(array) for array in arrays])
+
+
+def _named(arrays: Batch) -> Iterable[tuple[Any, Tensor]]:
+    return arrays.items() if isinstance(arrays, dict) else enumerate(arrays)
 
 
 def _gather(array: Tensor, index: Tensor) -> Tensor:
     # index_select takes a fraction of the time, but knows no wide unsigned integers.
     return array[index] if array.dtype in (torch.uint16, torch.uint32, torch.uint64) else array.index_select(0, index)
-
-
-def _indices(num_rows: int, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-    """Row indices of full minibatches: random orders of all rows, one after the other, cut evenly."""
-    order = torch.randperm(num_rows, device=device)
-    start = 0
-    while True:
-        if start + batch_size > num_rows:
-            # The epoch's last rows and the next epoch's first fill one minibatch, so that none is short.
-            following = torch.randperm(num_rows, device=device)
-            yield torch.cat([order[start:], following[: start + batch_size - num_rows]])
-            order, start = following, start + batch_size - num_rows
-        else:
-            yield order[start : start + batch_size]
-            start += batch_size
 
 
 def _loader(data: Dataset[Any], batch_size: int) -> DataLoader[Any]:
@@ -99,30 +266,3 @@ def _loader(data: Dataset[Any], batch_size: int) -> DataLoader[Any]:
     if num_rows == 0:
         raise ValueError("data is empty: expected at least one row, but the Dataset has length 0.")
     return DataLoader(data, batch_size, shuffle=True, drop_last=num_rows > batch_size)
-
-
-def _read(source: Iterable[Any], device: torch.device) -> Iterator[Batch]:
-    """The minibatches of an iterable, over and over where it can be read again."""
-    iterator = iter(source)
-    if iterator is source:
-        yield from (as_batch(value, device) for value in iterator)
-        return
-    is_first = True
-    while True:
-        is_empty = True
-        for value in iterator:
-            is_empty = False
-            yield as_batch(value, device)
-        if is_empty:  # at the second reading, whoever takes the steps can tell which one found nothing
-            if is_first:
-                raise ValueError("data is empty: the iterable gives no minibatch.")
-            return
-        is_first = False
-        iterator = iter(source)
-
-
-def _transformed(stream: Iterator[Batch], transform: Callable[..., Any], device: torch.device) -> Iterator[Batch]:
-    for batch in stream:
-        with creating_on(device):
-            result = transform(batch) if isinstance(batch, dict) else transform(*batch)
-        yield as_batch(result, device, "what transform returned")

@@ -1,7 +1,8 @@
 """One player's optimizer: one torch optimizer over all of its parameters, its schedule and its gradient clipping."""
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from pyro_gan.checks import finite_number
+from pyro_gan.checks import finite_number, shown
 from pyro_gan.recipes import default_optimizer, default_rate
+from pyro_gan.training.optimizer_state import check_alike, check_moments, plain
 
 OptimizerChoice = PyroOptim | Callable[[Iterable[Tensor]], Optimizer | LRScheduler] | None
 """What a user may pass as `optim`: Pyro's, or a callable from parameters to a torch optimizer or schedule."""
@@ -40,7 +42,7 @@ class PlayerOptimizer:
         if isinstance(choice, Optimizer) or uncalled or not (choice is None or callable(choice)):
             raise TypeError(
                 f"{argument} must be a pyro.optim.PyroOptim or a callable from parameters to a torch optimizer, "
-                f"but is {choice!r}. Pass for example {argument}=pyro.optim.Adam({{'lr': 1e-3}}) or "
+                f"but is {shown(choice)}. Pass for example {argument}=pyro.optim.Adam({{'lr': 1e-3}}) or "
                 f"{argument}=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)."
             )
         if clip_norm is not None:
@@ -64,6 +66,10 @@ class PlayerOptimizer:
         """Whether all of these parameters have been met."""
         return self._known.issuperset(parameters)
 
+    def replaced(self, parameters: dict[str, Tensor]) -> list[str]:
+        """The names of parameters that belonged to others, which have been met."""
+        return [name for name, leaf in parameters.items() if self.parameters.get(name, leaf) is not leaf]
+
     def meet(self, parameters: dict[str, Tensor], decaying: Collection[Tensor] = ()) -> None:
         """Take on the parameters that are new, by name; the first ones build the optimizer.
 
@@ -80,7 +86,11 @@ class PlayerOptimizer:
         for name in new.keys() & self.parameters.keys():  # as after pyro.clear_param_store()
             self._drop(name)
         if self.optimizer is None:
-            self.optimizer, self.schedule = self._make(new, decaying)
+            made, schedule = self._make(new, decaying)
+            if self._loaded is not None:
+                check_alike(self.argument, self._loaded, made, schedule)
+                check_moments(self.argument, self._loaded, new)
+            self.optimizer, self.schedule = made, schedule
         else:
             self._add(new, decaying)
         self.parameters.update(new)
@@ -93,8 +103,16 @@ class PlayerOptimizer:
         for parameter in self._known:
             parameter.grad = None
 
-    def update(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-        """One descent step in the given parameters and no others, along their gradients."""
+    def update(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], not_finite: Tensor | None = None
+    ) -> None:
+        """One descent step in the given parameters and no others, along their gradients.
+
+        Args:
+            parameters: The parameters.
+            gradients: The gradient of each, or `None`.
+            not_finite: On a device, 1.0 where the step is to be left out, else 0.0; a 0-dimensional tensor.
+        """
         optimizer = self._made()
         self.clear()
         clips, given = self._clips(), set[int]()
@@ -105,8 +123,11 @@ class PlayerOptimizer:
             parameter.grad = gradient
         if not parameters:  # all of them are frozen at this step
             return
-        self._clip()
-        optimizer.step()
+        if not_finite is None:
+            self._clip()
+            optimizer.step()
+        else:
+            self._step_unless(not_finite, optimizer)
 
     def advance_schedule(self) -> None:
         """Advance the learning-rate schedule, where there is one, by one step of inference."""
@@ -133,7 +154,19 @@ class PlayerOptimizer:
         ]
         state = {names[parameter]: values for parameter, values in optimizer.state.items()}
         schedule = None if self.schedule is None else self.schedule.state_dict()
-        return copy.deepcopy({"groups": groups, "state": state, "schedule": schedule})
+        return plain(
+            {"class": type(optimizer).__name__, "groups": groups, "state": state, "schedule": schedule}, self.argument
+        )
+
+    def check_state_dict(self, state: dict[str, Any]) -> None:
+        """Refuse a state that does not fit, as far as the parameters are known.
+
+        Raises:
+            ValueError: It is another optimizer's, or holds moments of another shape than a parameter's.
+        """
+        if self.optimizer is not None:
+            check_alike(self.argument, state, self.optimizer, self.schedule)
+            check_moments(self.argument, state, self.parameters)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state: at once where the parameters are known, else as they are met."""
@@ -141,6 +174,21 @@ class PlayerOptimizer:
         if self.optimizer is not None:
             self._fill()
             self.set_progress(self._progress)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy meets its parameters anew, which may be others than these, and then takes over the state."""
+        loaded = self._loaded if self.optimizer is None else self.state_dict()
+        return {**vars(self), "optimizer": None, "schedule": None, "parameters": {}, "_known": set(), "_loaded": loaded}
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """A context after which, if it fails, parameters are as unknown as before."""
+        before = (self.optimizer, self.schedule, dict(self.parameters), set(self._known), copy.copy(self._loaded))
+        try:
+            yield
+        except BaseException:
+            self.optimizer, self.schedule, self.parameters, self._known, self._loaded = before
+            raise
 
     def _made(self) -> Optimizer:
         if self.optimizer is None:
@@ -192,7 +240,7 @@ class PlayerOptimizer:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"{self.argument} must make a torch.optim.Optimizer or a schedule over one from the parameters, "
-                f"but made {made!r} ({type(made).__name__})."
+                f"but made {shown(made)} ({type(made).__name__})."
             )
         return optimizer, schedule
 
@@ -216,6 +264,22 @@ class PlayerOptimizer:
         optimizer.state.pop(old, None)
         for group in optimizer.param_groups:
             group["params"] = [parameter for parameter in group["params"] if parameter is not old]
+
+    def _step_unless(self, not_finite: Tensor, optimizer: Optimizer) -> None:
+        """A step that a device leaves out by itself; an optimizer that can not takes it along a gradient of zeros."""
+        if getattr(optimizer, "_step_supports_amp_scaling", False):
+            self._clip()
+            optimizer.grad_scale, optimizer.found_inf = None, not_finite  # type: ignore[attr-defined]
+            try:
+                optimizer.step()
+            finally:
+                del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
+            return
+        for parameter in self.parameters.values():
+            if parameter.grad is not None:
+                parameter.grad = torch.where(not_finite > 0, torch.zeros_like(parameter.grad), parameter.grad)
+        self._clip()
+        optimizer.step()
 
     def _clips(self) -> bool:
         return self.clip_norm is not None or bool(isinstance(self.choice, PyroOptim) and self.choice.pt_clip_args)

@@ -4,12 +4,13 @@ import math
 import time
 from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from pyro_gan.losses import Loss
+from pyro_gan.training.clock import Clock
 
 SECONDS_BETWEEN_READS = 0.1
 
@@ -27,49 +28,96 @@ class StepRecord(NamedTuple):
     """The logits of the real rows of the discriminator's last update, with shape `(N,)`."""
     fake_logits: Tensor | None = None
     """Those of the fake rows, with shape `(M,)`."""
+    loss: Loss | None = None
+    """What the players minimized; it tells probabilities from logits, where it implies some."""
+    not_finite: Tensor | None = None
+    """On a device, 1.0 where an update was left out since it was not finite, else 0.0."""
+
+
+class Recorded(Protocol):
+    """What a recorder reads and writes of an inference."""
+
+    clock: Clock
+    history: dict[str, list[Any]]
+    """A list of numbers by name: the step, :data:`COLUMNS`, and what else was noted."""
+    notes: dict[int, dict[str, float]]
+    """What was noted of steps that have not been read, by step and name."""
+
+    def tell_left_out(self, step: int) -> None:
+        """Tell, or raise, that an update was left out at a step."""
 
 
 class Recorder:
     """Moves step records from the device into a history, many at once, so that no step waits for the device.
 
     Args:
-        history: A list of numbers by name: the step, :data:`COLUMNS`, and what else was noted.
-        notes: What was noted beside, by step and name; steps without a note of some name get NaN.
-        loss: Tells probabilities from logits, where it implies some.
+        inference: Whose history it is.
     """
 
-    def __init__(self, history: dict[str, list[float]], notes: dict[int, dict[str, float]], loss: Loss) -> None:
-        self.history = history
-        self.notes = notes
-        self.loss = loss
+    def __init__(self, inference: Recorded) -> None:
+        self.inference = inference
         self.unread: list[StepRecord] = []
+        self.is_fresh = False
+        """Whether something has been read that nobody was told of."""
         self.last_read = time.monotonic()
 
     def is_due(self) -> bool:
         """Whether it is time to read."""
         return time.monotonic() - self.last_read >= SECONDS_BETWEEN_READS
 
-    def read(self, last_step: int) -> None:
-        """Read what has been left up to a step.
+    def read(self) -> None:
+        """Read what has been left up to the present step.
 
         Raises:
-            ValueError: A loss is NaN or infinite.
+            ValueError: An update on a device was not finite.
         """
-        rows = [row for _, alike in groupby(self.unread, _shapes) for row in _on_host(list(alike), self.loss)]
-        first_step = last_step - len(rows) + 1
+        rows = [row for _, alike in groupby(self.unread, _kind) for row in _on_host(list(alike))]
+        first_step = self.inference.clock.step - len(rows) + 1
+        self.is_fresh = self.is_fresh or bool(self.unread)
         self.unread.clear()
         self.last_read = time.monotonic()
+        left_out = [step for step, values in enumerate(rows, first_step) if values.pop("not_finite", 0.0)]
         for step, values in enumerate(rows, first_step):
-            self._append({"step": step, **values, **self.notes.pop(step, {})})
-        for step, values in enumerate(rows, first_step):
-            _check_finite(step, values)
+            append(self.inference.history, {"step": step, **values, **self.inference.notes.pop(step, {})})
+        for step in left_out:
+            self.inference.tell_left_out(step)
 
-    def _append(self, row: dict[str, float]) -> None:
-        length = len(self.history["step"])
-        for name in row:
-            self.history.setdefault(name, [math.nan] * length)
-        for name, values in self.history.items():
-            values.append(row.get(name, math.nan))
+
+def append(history: dict[str, list[Any]], row: dict[str, float]) -> None:
+    """Append a step's numbers by name; a name that is missing here or before has NaN there."""
+    length = len(history["step"])
+    for name in row:
+        history.setdefault(name, [math.nan] * length)
+    for name, values in history.items():
+        values.append(row.get(name, math.nan))
+
+
+def note(inference: Recorded, values: dict[str, float]) -> None:
+    """Note numbers at the present step, whether or not it has been read into the history.
+
+    Raises:
+        ValueError: A name belongs to the history's own, or there is no step.
+    """
+    history, step = inference.history, inference.clock.step
+    if taken := {"step", *COLUMNS} & set(values):
+        raise ValueError(f"{min(taken)!r} is in the history already. Note the number under another name.")
+    is_read = history["step"][-1:] == [step]
+    if not step or not (is_read or inference.clock.is_running):
+        raise ValueError("there is no step to note numbers at: only run writes a history. Call note in or after a run.")
+    if not is_read:
+        inference.notes.setdefault(step, {}).update(values)
+        return
+    for name, value in values.items():
+        history.setdefault(name, [math.nan] * len(history["step"]))[-1] = value
+
+
+def noted(inference: Recorded) -> dict[str, float]:
+    """The numbers that were noted at the present step, by name."""
+    history, step = inference.history, inference.clock.step
+    if history["step"][-1:] != [step]:
+        return dict(inference.notes.get(step, {}))
+    others = {name: values[-1] for name, values in history.items() if name not in ("step", *COLUMNS)}
+    return {name: value for name, value in others.items() if not math.isnan(value)}
 
 
 def mean_probabilities(real_logits: Tensor, fake_logits: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
@@ -96,29 +144,22 @@ def log_mean_exp(values: Tensor) -> Tensor:
     return values.logsumexp(-1) - math.log(values.shape[-1])
 
 
-def _shapes(record: StepRecord) -> list[tuple[int, ...] | None]:
-    return [None if value is None else tuple(value.shape) for value in record]
+def _kind(record: StepRecord) -> list[object]:
+    return [tuple(value.shape) if isinstance(value, Tensor) else value for value in record]
 
 
-def _on_host(records: Sequence[StepRecord], loss: Loss) -> list[dict[str, float]]:
+def _on_host(records: Sequence[StepRecord]) -> list[dict[str, float]]:
     """The numbers of records of the same shapes by name, in few transfers."""
-    there = [name for name, value in records[0]._asdict().items() if value is not None]
+    loss = records[0].loss
+    there = [name for name, value in records[0]._asdict().items() if isinstance(value, Tensor)]
     columns = {name: torch.stack([getattr(record, name) for record in records]) for name in there}
     real, fake = columns.pop("real_logits", None), columns.pop("fake_logits", None)
-    if real is not None and fake is not None and loss.implies_log_ratio:
+    if real is not None and fake is not None and loss is not None and loss.implies_log_ratio:
         # In double precision and then rounded, so that the numbers do not depend on how many are read at once.
         with torch.no_grad():
             both = mean_probabilities(real.cpu().double(), fake.cpu().double(), loss)
         columns["real_probability"], columns["fake_probability"] = (each.float() for each in both)
+    if not columns:
+        return [{}] * len(records)
     rows = torch.stack([column.cpu() for column in columns.values()], 1).tolist()
     return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _check_finite(step: int, values: dict[str, float]) -> None:
-    losses = {"discriminator_loss": "discriminator's loss", "generator_loss": "generator's loss", "penalty": "penalty"}
-    for name, what in losses.items():
-        if not math.isfinite(values.get(name, 0.0)):
-            raise ValueError(
-                f"the {what} is {values[name]} at step {step}. Check the data for NaN or infinity, "
-                "or lower the learning rates (optim, optim_d)."
-            )

@@ -1,10 +1,13 @@
 """The two samples that an algorithm compares, and what makes them comparable."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pyro_gan.checks import listed
+from pyro_gan.players.batch import Batch, too_large
 from pyro_gan.players.discriminator import leaves
 
 
@@ -20,9 +23,16 @@ class Samples(NamedTuple):
     """The parameters that the generator's side moves, by name: unconstrained leaves."""
     log_factor: Tensor | None = None
     """What the model adds to the objective by `pyro.factor`, a 0-dimensional tensor: the generator's loss less it."""
+    places: Mapping[str, Sequence[Any]] = {}
+    """By site, the names or numbers of the minibatch's elements that are its real rows as they are."""
+    is_simulated: bool = False
+    """Whether both samples have the same observed rows, of simulations that were made beforehand."""
 
-    def check(self) -> None:
+    def check(self, batch: Batch) -> None:
         """Refuse samples that can not be compared.
+
+        Args:
+            batch: The minibatch that they were drawn for.
 
         Raises:
             ValueError: Event shapes differ; integer data face real draws; or a value is NaN or infinite.
@@ -31,6 +41,8 @@ class Samples(NamedTuple):
         for site in self.fake:
             for source, rows in ("data", self.real[site]), ("model's draws", self.fake[site]):
                 if not torch.isfinite(rows).all():
+                    if source == "data" and (large := too_large(batch, rows.dtype)) is not None:
+                        raise ValueError(f"{large}.")
                     source = "guide's draws" if rows.requires_grad and source == "data" else source
                     raise ValueError(f"the {source} hold NaN or infinity at site {site!r}. Check them before training.")
 
@@ -72,7 +84,7 @@ class Samples(NamedTuple):
         if len(strangers) == len({id(leaf) for leaf in reached}):
             raise ValueError(
                 f"site {site!r} carries no gradient to any parameter of the model "
-                f"({', '.join(map(repr, self.parameters))}). Compute it from them, with reparameterized distributions; "
+                f"({listed(self.parameters)}). Compute it from them, with reparameterized distributions; "
                 "where an earlier model used the same names, call pyro.clear_param_store() first."
             )
         if strangers:

@@ -7,20 +7,24 @@ clipping, averages, a penalty's hand in the weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from operator import add
-from typing import NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from pyro_gan.checks import listed
 from pyro_gan.losses import Loss
 from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.discriminator import Discriminator, leaves
+from pyro_gan.players.first_look import kept_buffers, kept_random_state
 from pyro_gan.players.player import Player
 from pyro_gan.players.selection import Selection
 from pyro_gan.training.averaging import MovingAverage
+from pyro_gan.training.divergence import Diverged, Divergence, OnDivergence, Seen, are_finite, beginning, message
 from pyro_gan.training.optimizers import PlayerOptimizer
 from pyro_gan.training.record import StepRecord
 from pyro_gan.training.samples import Samples
@@ -39,6 +43,8 @@ class Game(Protocol):
     share_draws: bool
     num_updates: int
     """The updates of the discriminator so far, by which lazy penalties are due."""
+    num_steps_taken: int
+    on_divergence: OnDivergence
     device: torch.device
 
     def draw(self, batch: Batch) -> Samples:
@@ -73,6 +79,8 @@ class Gradients(NamedTuple):
 
 GradientFunction = Callable[[Batch], Gradients]
 
+PlayerName = Literal["generator", "discriminator"]
+
 
 class Step:
     """Takes the steps of a game.
@@ -85,7 +93,15 @@ class Step:
         self.game = game
         self.for_discriminator: GradientFunction = self.discriminator_gradients
         self.for_generator: GradientFunction = self.generator_gradients
+        self.divergence = Divergence()
+        self._missed: frozenset[str] = frozenset()
         self._shared: Samples | None = None
+        self._seen: Seen | None = None
+        self._start: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is in no step."""
+        return {**vars(self), "_shared": None, "_seen": None, "_start": None, "_missed": frozenset()}
 
     def take_eagerly(self) -> None:
         """Compute gradients operation by operation."""
@@ -97,37 +113,50 @@ class Step:
         return sum(float(getattr(function, "seconds", 0.0)) for function in functions)
 
     def take(self, for_discriminator: Sequence[Batch], for_generator: Sequence[Batch]) -> StepRecord:
-        """Update the discriminator once on each of its minibatches, then the generator's side on each of its own."""
-        record = StepRecord()
+        """Update the discriminator once on each of its minibatches, then the generator's side on each of its own.
+
+        Raises:
+            ValueError: A player can no longer learn, or its update is not finite.
+        """
+        game, record = self.game, StepRecord()
         try:
             for batch in for_discriminator:
-                self.game.optim_d.clear()
-                found = self.for_discriminator(batch)
-                self._update_discriminator(found)
-                record = StepRecord(None, found.loss, found.penalty, found.real_logits, found.fake_logits)
+                found = self._gradients("discriminator", batch)
+                record = StepRecord(None, found.loss, found.penalty, found.real_logits, found.fake_logits, game.loss)
+                self._update("discriminator", found, batch)
             if for_discriminator:
-                self.game.optim_d.advance_schedule()
+                game.optim_d.advance_schedule()
             for batch in for_generator:
-                self.game.optim.clear()
-                found = self.for_generator(batch)
-                self._update_generator(found)
+                found = self._gradients("generator", batch)
                 record = record._replace(generator_loss=found.loss)
+                self._update("generator", found, batch)
             if for_generator:
-                self.game.optim.advance_schedule()
+                game.optim.advance_schedule()
+        except Diverged as error:
+            error.record = record
+            raise
         finally:
-            self._shared = None
-        return record
+            self._shared = self._seen = None
+        flag = self.divergence.flag()
+        return record if flag is None else record._replace(not_finite=flag)
 
     def discriminator_gradients(self, batch: Batch) -> Gradients:
-        """The gradients of the discriminator's loss and penalties, on fresh draws."""
+        """The gradients of the discriminator's loss and penalties, on fresh draws.
+
+        Raises:
+            ValueError: The samples can not be compared, or the logits depend on no parameter.
+        """
         game = self.game
         with torch.set_grad_enabled(game.share_draws):
             samples = game.draw(batch)
         samples.check_alike()
         self._shared = samples if game.share_draws else None
         judgement = self._judge(samples)
+        self._seen = Seen(judgement.real, judgement.fake)
         loss = total(game.loss.discriminator(judgement.real_logits, judgement.fake_logits))
         parameters = game.discriminator.meet(_parameters(loss, judgement))
+        if not parameters:
+            game.discriminator.check_frozen()
         penalty = self._penalty(judgement)
         return Gradients(
             parameters,
@@ -139,16 +168,64 @@ class Step:
         )
 
     def generator_gradients(self, batch: Batch) -> Gradients:
-        """The gradients of the generator's loss: on fresh draws, or on those that the discriminator just saw."""
+        """The gradients of the generator's loss: on fresh draws, or on those that the discriminator just saw.
+
+        Raises:
+            ValueError: The draws carry no gradient to the parameters, or depend on others than those that are trained.
+        """
         game, samples = self.game, self._shared
         if samples is None:
             samples = game.draw_for_generator(batch)
         self._shared = None  # after an update their graph would be that of other parameters
+        self._seen = Seen(samples.real, samples.fake)
         loss = game.generator_loss(samples)
         parameters = samples.parameters
         if game.selection:
             parameters = {name: leaf for name, leaf in parameters.items() if name in game.selection}
-        return Gradients(parameters, _gradients(loss, parameters), loss.detach())
+        values = _gradients(loss, parameters)
+        self._check_reach(samples, parameters, values)
+        return Gradients(parameters, values, loss.detach())
+
+    def _gradients(self, player: PlayerName, batch: Batch) -> Gradients:
+        """A player's gradients; its last ones are let go of first."""
+        is_generator = player == "generator"
+        (self.game.optim if is_generator else self.game.optim_d).clear()
+        function = self.for_generator if is_generator else self.for_discriminator
+        # Compiled code does not show what it saw, but an eager run from the same state does.
+        self._start = None if function == self._eager(player) else torch.get_rng_state()
+        return function(batch)
+
+    def _update(self, player: PlayerName, found: Gradients, batch: Batch) -> None:
+        """Update a player along its gradients where they are finite; a device decides that by itself."""
+        tensors, flag = (found.loss, found.penalty, *found.values), list[Tensor]()
+        if found.loss.device.type == "cpu":
+            if not are_finite(tensors):
+                self._tell(player, found, batch)
+                return
+            self.divergence.num_skipped = 0
+        elif found.loss.device.type != "meta":
+            flag.append(self.divergence.flagged(tensors))
+        if player == "generator":
+            self._update_generator(found, *flag)
+        else:
+            self._update_discriminator(found, *flag)
+
+    def _eager(self, player: PlayerName) -> GradientFunction:
+        return self.generator_gradients if player == "generator" else self.discriminator_gradients
+
+    def _tell(self, player: PlayerName, found: Gradients, batch: Batch) -> None:
+        """Say where an update began that is not finite.
+
+        Raises:
+            Diverged: It is not to be left out.
+        """
+        game = self.game
+        if self._start is not None:
+            with kept_random_state(game.device), kept_buffers(), suppress(ValueError):
+                torch.set_rng_state(self._start)
+                self._eager(player)(batch)
+        began = beginning(self._seen, (found.real_logits, found.fake_logits), batch)
+        self.divergence.meet(game.on_divergence, message(player, found, game.num_steps_taken + 1, began))
 
     def meet(self) -> None:
         """Give each player's optimizer the parameters that it does not know yet.
@@ -164,22 +241,43 @@ class Step:
         game.optim.meet(game.generator_parameters(), decaying)
         game.optim_d.meet(game.discriminator.parameters, game.discriminator.decaying())
 
-    def _update_discriminator(self, found: Gradients) -> None:
+    def _check_reach(self, samples: Samples, parameters: dict[str, Tensor], values: tuple[Tensor | None, ...]) -> None:
+        """See why a parameter got no gradient: one that a model leaves out for a while may, one that is lost may not.
+
+        Raises:
+            ValueError: No parameter got one, or the draws depend on others than those that are registered.
+        """
+        missed = frozenset(name for name, value in zip(parameters, values, strict=True) if value is None)
+        if parameters and missed == self._missed:  # as at the last step
+            return
+        self._missed = missed
+        if (not missed and parameters) or not self.game.generator_parameters():  # all are reached, or frozen
+            return
+        samples.check_parameters()
+        if not any(value is not None for value in values):
+            raise ValueError(
+                f"no parameter of the generator's side got a gradient ({listed(parameters)}): its loss "
+                "does not depend on them at this step. Compute the compared sites from them, without detach()."
+            )
+
+    def _update_discriminator(self, found: Gradients, *flag: Tensor) -> None:
         game = self.game
         if not game.optim_d.knows(found.parameters.values()):
             self.meet()
         parameters = list(found.parameters.values())
-        game.optim_d.update(parameters, found.values)
+        game.optim_d.update(parameters, found.values, *flag)
         game.num_updates += 1
         for given in game.penalties:
             if isinstance(given, Penalty):
                 given.after_update(parameters)
 
-    def _update_generator(self, found: Gradients) -> None:
+    def _update_generator(self, found: Gradients, *flag: Tensor) -> None:
         game = self.game
         if not game.optim.knows(found.parameters.values()):
+            if game.average is not None:  # as after pyro.clear_param_store()
+                game.average.forget(game.optim.replaced(found.parameters))
             self.meet()
-        game.optim.update(list(found.parameters.values()), found.values)
+        game.optim.update(list(found.parameters.values()), found.values, *flag)
         if game.average is not None:
             game.average.update(found.parameters)
 

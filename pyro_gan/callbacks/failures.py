@@ -1,0 +1,156 @@
+"""Telling of the classic failures of adversarial training, once each, with what to try.
+
+They do not show as errors: the losses look as they always do.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pyro_gan.callbacks.base import Callback, Inference
+from pyro_gan.checks import listed
+
+LONG = 1000
+"""The number of steps for which something must last to be told of."""
+
+FEWEST_STEPS = 500
+"""The shortest run that is looked at when it ends."""
+
+WON = 0.99
+"""The mean probability of real rows above which, with one below its complement for fake rows, a discriminator wins."""
+
+COLLAPSED = 0.03
+"""The part of the data's standard deviation below which draws have collapsed."""
+
+VANISHED = 1e-6
+"""The part of its largest norm below which a gradient has vanished."""
+
+NUM_MARKS = 10
+"""The number of pieces of a run's second half between which parameters' movements are compared."""
+
+MARCHING = 0.5
+"""The part of the way that an optimizer could have gone from which on a parameter marches."""
+
+LARGEST_WATCHED = 4096
+"""The size of a parameter up to which it is watched."""
+
+
+class WarnOfFailures(Callback):
+    """Warns where the discriminator wins outright for long, draws collapse, the generator's gradient vanishes, or
+    parameters still move in one direction when the run ends.
+    """
+
+    def on_start(self, inference: Inference, num_steps: int) -> None:
+        self.told: set[str] = set()
+        self.first = len(inference.history["step"])
+        self.largest_norm = 0.0
+        self.vanished_since: int | None = None
+        self.way = 0.0
+        """How far an optimizer of Adam's kind can have moved a number since the first mark."""
+        self.marks: list[dict[str, Tensor]] = []
+        self.marked_at = 0
+
+    def on_step(self, inference: Inference) -> None:
+        clock = inference.clock
+        start, piece = clock.num_steps // 2, max(1, clock.num_steps // (2 * NUM_MARKS))
+        if clock.num_steps >= FEWEST_STEPS and clock.done >= start and (clock.num_left % piece == 0):
+            self._mark(inference)
+        if clock.num_left == 0 and clock.num_steps >= FEWEST_STEPS:
+            self._look_at_draws(inference)
+            self._look_at_movements()
+
+    def on_read(self, inference: Inference) -> None:
+        self._look_at_probabilities(inference.history)
+        self._look_at_gradient(inference)
+
+    def _look_at_probabilities(self, history: Mapping[str, list[float]]) -> None:
+        real, fake = (history[name][max(self.first, len(history["step"]) - LONG) :] for name in _PROBABILITIES)
+        if len(real) >= LONG and min(real) > WON and max(fake) < 1 - WON:
+            self._tell(
+                "won",
+                f"the discriminator has told real rows from the model's for {LONG} steps, by mean probabilities above "
+                f"{WON} and below {1 - WON:.2f}: the generator learns little from it. Use the default loss and "
+                "penalties, a penalty of a greater weight, a smaller discriminator, or a lower rate for it (optim_d).",
+            )
+
+    def _look_at_gradient(self, inference: Inference) -> None:
+        gradients = [leaf.grad for leaf in inference.optim.parameters.values() if leaf.grad is not None]
+        if not gradients:
+            return
+        norm = math.sqrt(sum(float(gradient.detach().square().sum()) for gradient in map(_dense, gradients)))
+        self.largest_norm = max(self.largest_norm, norm)
+        step = inference.clock.step
+        if norm > VANISHED * self.largest_norm or not math.isfinite(norm):
+            self.vanished_since = None
+        elif self.vanished_since is None:
+            self.vanished_since = step
+        elif step - self.vanished_since >= LONG:
+            self._tell(
+                "vanished",
+                f"the generator's gradient has vanished: for {LONG} steps its norm has been below {VANISHED} of its "
+                "largest. Use the default loss or loss='non-saturating', whose gradient stays where the discriminator "
+                "is sure, and a penalty.",
+            )
+
+    def _look_at_draws(self, inference: Inference) -> None:
+        for site, (real, fake) in inference.compared_rows().items():
+            if not (real.is_floating_point() and fake.is_floating_point()) or min(len(real), len(fake)) < 2:
+                continue
+            spreads = [float(rows.double().var(0, correction=0).mean().sqrt()) for rows in (real, fake)]
+            if spreads[1] < COLLAPSED * spreads[0]:
+                self._tell(
+                    "collapsed",
+                    f"the model's draws have collapsed: at site {site!r} their standard deviation is {spreads[1]:.2g}, "
+                    f"the data's {spreads[0]:.2g}. Use the default loss and penalties, let the model draw more noise, "
+                    "or lower the rates (optim, optim_d).",
+                )
+
+    def _mark(self, inference: Inference) -> None:
+        optimizer, done = inference.optim.optimizer, inference.clock.done
+        if optimizer is None or not type(optimizer).__name__.startswith(("Adam", "NAdam", "RAdam")):
+            return
+        if self.marks:
+            self.way += max(group["lr"] for group in optimizer.param_groups) * (done - self.marked_at)
+        self.marked_at = done
+        self.marks.append(
+            {
+                name: leaf.detach().clone()
+                for name, leaf in inference.optim.parameters.items()
+                if leaf.numel() <= LARGEST_WATCHED and leaf.is_floating_point()
+            }
+        )
+
+    def _look_at_movements(self) -> None:
+        """See whether parameters have gone one way, and most of the way that their optimizer could go."""
+        if len(self.marks) < NUM_MARKS // 2 or not self.way > 0:
+            return
+        marching = {}
+        for name, last in self.marks[-1].items():
+            if all(name in mark and mark[name].shape == last.shape for mark in self.marks):
+                moves = torch.stack([mark[name] for mark in self.marks]).double().diff(dim=0)
+                is_one_way = (moves > 0).all(0) | (moves < 0).all(0)
+                is_far = moves.sum(0).abs() > MARCHING * self.way
+                if (is_one_way & is_far).double().mean() >= 0.5:
+                    marching[name] = float(moves.sum(0).abs().max())
+        if marching:
+            self._tell(
+                "marching",
+                f"parameters still moved in one direction when the run ended: {listed(marching)}, by up to "
+                f"{max(marching.values()):.3g} in its second half. Run longer, or give them a higher rate, for example "
+                "optim=lambda parameters: torch.optim.Adam(parameters, lr=0.01).",
+            )
+
+    def _tell(self, what: str, text: str) -> None:
+        if what not in self.told:
+            self.told.add(what)
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+_PROBABILITIES = ("real_probability", "fake_probability")
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient if gradient.layout == torch.strided else gradient.coalesce().values()

@@ -1,0 +1,194 @@
+"""Steps of an inference: the look before the first, the steps, and the losses without one."""
+
+import copy
+from collections.abc import Callable, Iterator
+from itertools import islice, repeat
+from typing import Any, Unpack, cast
+
+import torch
+from torch import Tensor, nn
+
+from pyro_gan.checks import shown
+from pyro_gan.inference.algorithm import Algorithm
+from pyro_gan.inference.options import Options, StepLosses
+from pyro_gan.players.batch import Batch, as_batch
+from pyro_gan.players.calls import Arguments
+from pyro_gan.players.exclusive import one_at_a_time
+from pyro_gan.players.first_look import builds_itself_later, kept_buffers, kept_random_state, take_buffers
+from pyro_gan.training.clock import Clock
+from pyro_gan.training.divergence import MEND, Diverged
+from pyro_gan.training.look import look
+from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
+from pyro_gan.training.record import COLUMNS, Recorder, StepRecord
+from pyro_gan.training.step import PlayerName, Step, total
+
+
+class Stepping(Algorithm):
+    """What takes steps, one by one; :class:`~pyro_gan.AdversarialInference` adds runs and questions."""
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        discriminator: Callable[..., Tensor] | None = None,
+        optim: OptimizerChoice = None,
+        optim_d: OptimizerChoice = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(model, discriminator, optim, optim_d, **options)
+        self.num_steps_taken = 0
+        self.num_updates = 0
+        self.clock = Clock()
+        self.history: dict[str, list[Any]] = {name: [] for name in ("step", *COLUMNS)}
+        self.notes: dict[int, dict[str, float]] = {}
+        self.recorder = Recorder(self)
+        self._step = Step(self)
+        self._last_batch: Batch | None = None
+        self._is_ready = False
+        self._loaded_state: dict[str, Any] | None = None
+        """The state that has been loaded before the parameters are known."""
+        self._blanks: dict[str, Any] = {}
+        """Copies of networks that built themselves for a question, from before that."""
+
+    def step(self, *batch: Any, player: PlayerName | None = None) -> StepLosses:
+        """Take one step on a minibatch: `discriminator_steps` updates of the discriminator, then the generator's.
+
+        Args:
+            batch: The minibatch, as the model would be given it by `SVI.step`; arrays with shape
+                `(num_rows, *event_shape)`, or one mapping of them by name.
+            player: `"generator"` or `"discriminator"` to update that one alone.
+
+        Returns:
+            The losses before each player's last update. Reading their values waits for the device; nothing else does.
+
+        Raises:
+            TypeError, ValueError: The model, the discriminator or the minibatch do not fit; nothing has changed then.
+                Or an update would not be finite.
+        """
+        if player not in (None, "generator", "discriminator"):
+            raise ValueError(f"player must be 'generator', 'discriminator' or None for both, but is {shown(player)}.")
+        record = self.take_step(repeat(self._batch(batch)), player)
+        if not self.clock.is_running:
+            self.clock.step += 1  # a run's own steps follow without a gap
+        return StepLosses(record.generator_loss, record.discriminator_loss)
+
+    @one_at_a_time
+    def take_step(self, batches: Iterator[Batch], player: PlayerName | None = None) -> StepRecord:
+        """Take one step on a stream of minibatches, a fresh one for each update of the discriminator."""
+        if self.average is not None and self.average.is_applied:
+            raise ValueError(
+                "within averaged() the parameters have the values of their averages, which a step would train and "
+                "the context's end throw away. Take steps outside of it."
+            )
+        k, g = self.discriminator_steps, self.generator_steps
+        number = {"generator": g, "discriminator": k}.get(player or "", max(k, g))
+        minibatches = list(islice(batches, number))
+        if len(minibatches) < number:
+            raise ValueError(
+                f"the data ran out at step {self.num_steps_taken + 1}: an iterator can be read only once. Pass "
+                "something that can be read again, such as a list or a DataLoader, or an endless generator."
+            )
+        self.get_ready(minibatches[0])
+        if self._blanks:
+            self._build_anew(minibatches[0])
+        self._last_batch = minibatches[-1]
+        for_discriminator = minibatches[:k] if player != "generator" else ()
+        for_generator = minibatches[-g:] if player != "discriminator" else ()
+        try:
+            record = self._step.take(for_discriminator, for_generator)
+        except Diverged:
+            self.num_steps_taken += 1
+            raise
+        self.num_steps_taken += 1
+        return record
+
+    @one_at_a_time
+    def evaluate_loss(self, *batch: Any) -> StepLosses:
+        """The losses of both players on a minibatch, without changing anything.
+
+        Args:
+            batch: As in :meth:`step`.
+
+        Returns:
+            Both losses without penalties, detached 0-dimensional tensors in nats. New noise is drawn for each call, as
+            in `SVI.evaluate_loss`.
+        """
+        values = self._batch(batch)
+        self.get_ready_to_answer(values)
+        with torch.no_grad(), kept_buffers():
+            samples = self.draw(values)
+            real_logits, fake_logits = self.discriminator(samples.real), self.discriminator(samples.fake)
+            discriminator_loss = total(self.loss.discriminator(real_logits, fake_logits))
+            return StepLosses(self.generator_loss(self.draw_for_generator(values)), discriminator_loss)
+
+    @one_at_a_time
+    def compared_rows(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """By site, real rows of the last minibatch and the model's draws, where both are to become alike."""
+        if self._last_batch is None or self.guide_moves_real:
+            return {}
+        with torch.no_grad(), kept_buffers(), kept_random_state(self.device):
+            samples = self.draw(self._last_batch)
+        return {site: (rows.detach(), samples.fake[site].detach()) for site, rows in samples.real.items()}
+
+    def tell_left_out(self, step: int) -> None:
+        """Tell, or raise, that an update was left out at a step, which a device found.
+
+        Raises:
+            ValueError: That is the user's choice.
+        """
+        text = f"an update was not finite at step {step} and was left out. {MEND}"
+        self._step.divergence.meet(self.on_divergence, text)
+
+    def last_arguments(self) -> Arguments | None:
+        """How the model was called at the last step, or at the look before the first."""
+        return None if self._last_batch is None else self.model.calls.arguments(self._last_batch)
+
+    def optimizers(self) -> dict[str, PlayerOptimizer]:
+        """Both players' optimizers by the names of their arguments."""
+        return {"optim": self.optim, "optim_d": self.optim_d}
+
+    def get_ready(self, batch: Batch) -> None:
+        """Before the first step, look at one minibatch; loaded values are in place then."""
+        if not self._is_ready:
+            look(self, self._step, batch)
+            self._last_batch = batch
+            self._is_ready = True
+            self._loaded_state = None
+
+    def get_ready_to_answer(self, batch: Batch) -> None:
+        """Before a question, know both players. What they build for it is built anew for the first step."""
+        if not self._is_ready and self._loaded_state is None:
+            functions = {name: player.function for name, player in self.players().items()}
+            self._blanks = {name: copy.deepcopy(each) for name, each in functions.items() if builds_itself_later(each)}
+        self.get_ready(batch)
+
+    def _build_anew(self, batch: Batch) -> None:
+        """Have networks that built themselves for a question standardize by the first minibatch that trains them."""
+        blanks, self._blanks = self._blanks, {}
+        with self.looking():
+            if "guide" in blanks:
+                arguments = self.guide_arguments(batch)
+                blanks["guide"].setup(*arguments.args, **arguments.kwargs)
+                take_buffers(cast(nn.Module, self.players()["guide"].function), blanks["guide"])
+            if "discriminator" in blanks:
+                samples = self.draw(batch)
+                real, fake = ({site: rows.detach() for site, rows in sample.items()} for sample in samples[:2])
+                blanks["discriminator"].setup(dict(self.supports()), self.typical_rows(real, fake))
+                take_buffers(cast(nn.Module, self.discriminator.function), blanks["discriminator"])
+
+    def check_built(self, method: str) -> None:
+        """Refuse a question to a discriminator that has still to build itself.
+
+        Args:
+            method: What was called.
+
+        Raises:
+            ValueError: No step has been taken, and no state has been loaded.
+        """
+        if self._loaded_state is None and builds_itself_later(self.discriminator.function):
+            raise ValueError(
+                f"{method} was called before the first step, but the discriminator builds itself on the first "
+                "minibatch that it is trained on. Call run or step first, or load a state."
+            )
+
+    def _batch(self, batch: tuple[Any, ...]) -> Batch:
+        return as_batch(batch[0] if len(batch) == 1 else batch, self.device, is_own=True)

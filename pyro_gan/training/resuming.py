@@ -1,0 +1,181 @@
+"""A run that goes on where another process, or an interrupt, left it: to the last bit as if nothing had happened."""
+
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, Literal, NamedTuple, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from pyro_gan.checks import shown
+from pyro_gan.players.first_look import RandomStates, random_states, set_random_states
+from pyro_gan.training.checkpoint import Folder
+from pyro_gan.training.clock import Clock
+from pyro_gan.training.hooks import Hooks
+from pyro_gan.training.minibatches import Minibatches
+
+Resume = Literal["auto", "never"]
+"""Whether a run goes on from the newest checkpoint of its folder."""
+
+
+class Resumable(Protocol):
+    """What is kept of an inference."""
+
+    clock: Clock
+    device: torch.device
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state."""
+
+
+class Point(NamedTuple):
+    """Where a run goes on."""
+
+    done: int
+    """The steps of it that have been taken."""
+    is_over: bool = False
+    states: Sequence[tuple[Hooks, dict[str, Any]]] = ()
+    """The callbacks that keep something, with what they kept."""
+    random: RandomStates | None = None
+
+
+class Keeper:
+    """Writes checkpoints of a run, and finds where it goes on.
+
+    Args:
+        inference: The inference.
+        batches: The run's data.
+        callbacks: The run's callbacks.
+        folder: The folder.
+        every: The number of steps between checkpoints.
+        resume: `"auto"` to go on from the newest checkpoint, `"never"` to begin at the beginning.
+
+    Raises:
+        ValueError: `resume` is neither, or the folder holds checkpoints that would be mixed with those of a new run.
+    """
+
+    def __init__(
+        self,
+        inference: Resumable,
+        batches: Minibatches,
+        callbacks: Sequence[Hooks],
+        folder: Folder,
+        every: int,
+        resume: Resume,
+    ) -> None:
+        if resume not in get_args(Resume):
+            raise ValueError(f"resume must be 'auto' or 'never', but is {shown(resume)}.")
+        if resume == "never" and folder.files() and not inference.clock.runs:
+            raise ValueError(
+                f"checkpoint={str(folder.path)!r} holds checkpoints of another run, and resume is 'never'. Name "
+                "another folder, empty this one, or pass resume='auto' to go on from there."
+            )
+        self.inference = inference
+        self.batches = batches
+        self.callbacks = callbacks
+        self.folder = folder
+        self.every = every
+        self.resume = resume
+        batches.stream.keeps_place = True
+
+    def start(self, num_steps: int) -> Point:
+        """Where a run of so many steps goes on; the state and the place in the data are loaded.
+
+        Raises:
+            ValueError: The checkpoint is of other data, other callbacks, or another inference.
+        """
+        clock = self.inference.clock
+        number = clock.runs + 1
+        content = self.folder.newest() if self.resume == "auto" else None
+        if content is None or content["run"] is None or content["run"]["number"] < number:
+            return Point(0)
+        run = content["run"]
+        ended_early = run["is_over"] and run["done"] < run["num_steps"]  # by a callback
+        if run["number"] > number or run["done"] >= num_steps or ended_early:
+            self.inference.load_state_dict(content["state"])
+            clock.runs = number
+            return Point(num_steps, is_over=True, random=RandomStates.from_state_dict(content["random"]))
+        self._check_data(run["data"])
+        states = self._matched(run["callbacks"])
+        self.inference.load_state_dict(content["state"])
+        clock.runs = number - 1
+        self.batches.stream.load_state_dict(run["place"])
+        return Point(run["done"], states=states, random=RandomStates.from_state_dict(content["random"]))
+
+    def is_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self.inference.clock.done % self.every == 0
+
+    def write(self, is_over: bool = False) -> None:
+        """Write a checkpoint of the run as it stands; the history must have been read.
+
+        Args:
+            is_over: Whether the run has come to its end.
+        """
+        clock = self.inference.clock
+        run = {
+            "number": clock.runs if is_over else clock.runs + 1,
+            "done": clock.done,
+            "num_steps": clock.num_steps,
+            "is_over": is_over,
+            "data": self.batches.stream.description(),
+            "place": self.batches.stream.state_dict(),
+            "callbacks": [
+                {"name": type(each).__name__, "state": state} for each in self.callbacks if (state := each.state_dict())
+            ],
+        }
+        self.folder.write(content_of(self.inference, run), clock.step)
+
+    def _check_data(self, before: dict[str, Any]) -> None:
+        now = self.batches.stream.description()
+        if before != now:
+            raise ValueError(
+                f"the run in {str(self.folder.path)!r} was on data of {before}, but these are {now}. Pass the same "
+                "data and batch_size, or name another folder."
+            )
+
+    def _matched(self, kept: list[dict[str, Any]]) -> list[tuple[Hooks, dict[str, Any]]]:
+        """The callbacks that keep something with what they kept, by class and order."""
+        seen: Counter[str] = Counter()
+        matched = []
+        for entry in kept:
+            alike = [callback for callback in self.callbacks if type(callback).__name__ == entry["name"]]
+            if seen[entry["name"]] >= len(alike):
+                raise ValueError(
+                    f"the run in {str(self.folder.path)!r} had a callback {entry['name']} that this one lacks. Pass "
+                    "the same callbacks, or name another folder."
+                )
+            matched.append((alike[seen[entry["name"]]], entry["state"]))
+            seen[entry["name"]] += 1
+        return matched
+
+
+def go_on(point: Point, device: torch.device) -> None:
+    """Have callbacks and random states be what they were."""
+    for callback, state in point.states:
+        callback.load_state_dict(state)
+    if point.random is not None:
+        set_random_states(device, point.random)
+
+
+def content_of(inference: Resumable, run: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a file holds: the state, the random states, the run under way, and the versions that wrote it."""
+    state = inference.state_dict()
+    # A million steps are a few large tensors, which a file holds as they are.
+    history = {name: _column(name, values) for name, values in state["history"].items()}
+    versions = {name: version(name) for name in ("pyro_gan", "torch", "pyro-ppl", "numpy")}
+    return {
+        "state": {**state, "history": history},
+        "random": random_states(inference.device).state_dict(),
+        "run": run,
+        "versions": {**versions, "python": platform.python_version()},
+    }
+
+
+def _column(name: str, values: list[Any]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64 if name == "step" else torch.float64, device="cpu")

@@ -1,0 +1,436 @@
+"""States in files: whole or not at all, exact, and refused where they do not fit."""
+
+import pickle
+import random
+import time
+
+import numpy as np
+import pyro
+import pytest
+import torch
+from killed import killed, same
+from models import location_model, network_model, networks, scalar_discriminator
+from torch.utils.data import DataLoader, TensorDataset
+
+from pyro_gan import BiGANInference, GANInference, ImplicitKLqp, WGANInference
+from pyro_gan.callbacks import Callback, Evaluate, KeepBest
+from pyro_gan.losses import NonSaturating
+from pyro_gan.penalties import R1
+from pyro_gan.training.checkpoint import FORMAT, read_file, write_file
+
+ROWS = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+
+
+def make(seed=0, depth=2, **options):
+    pyro.clear_param_store()
+    pyro.set_rng_seed(seed)
+    generator, discriminator = networks(batch_norm=True)
+    if depth == 3:
+        generator.append(torch.nn.Linear(3, 3))
+    return GANInference(network_model(generator, 2), discriminator, ema_decay=0.9, **options)
+
+
+class Cut(Callback):
+    """Cuts a run off after so many steps of it."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def on_step(self, inference):
+        if inference.clock.done == self.at:
+            raise KeyboardInterrupt
+
+
+def loader(seed=None):
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return DataLoader(TensorDataset(ROWS), batch_size=16, shuffle=True, drop_last=True, generator=generator)
+
+
+def gap(samples, rows):
+    return (samples.mean(0) - rows.mean(0)).abs().mean()
+
+
+DATA = {
+    "array": lambda: ROWS,
+    "whole array": lambda: ROWS[:16],
+    "data set": lambda: TensorDataset(ROWS),
+    "loader": loader,
+    "loader with a generator": lambda: loader(3),
+    "list": lambda: list(ROWS.split(20)),
+    "generator": lambda: (torch.randn(16, 3) for _ in range(1000)),
+}
+
+
+@pytest.mark.parametrize(("kind", "compile"), [*((kind, False) for kind in DATA), ("array", True)])
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(kind, compile, tmp_path, request):
+    if compile:
+        request.getfixturevalue("graphs_as_traced")
+
+    def script(cut_at=None, **options):
+        """What a user's script does, from the start; a process that was killed begins it anew."""
+        inference = make()
+        watch = [Evaluate(gap, ROWS, every=3, num_samples=9), KeepBest("gap", smaller_is_better=True)]
+        for callbacks in ([], watch):
+            cut = [Cut(cut_at[1])] if cut_at is not None and cut_at[0] == bool(callbacks) else []
+            inference.run(
+                DATA[kind](), num_steps=20, batch_size=16, progress=False, compile=compile,
+                callbacks=[*callbacks, *cut], **options,
+            )  # fmt: skip
+        return inference.state_dict(), torch.get_rng_state()
+
+    expected = script()
+    options = {"checkpoint": tmp_path, "checkpoint_every": 4}
+    for cut_at in (0, 6), (0, 13), (1, 2), (1, 19):
+        with pytest.raises(KeyboardInterrupt):
+            script(cut_at, **options)
+    assert same(list(script(**options)), list(expected))
+    assert same(list(script(**options)), list(expected))  # and once more, where nothing is left to do
+
+
+def test_only_the_newest_checkpoints_are_kept_and_a_longer_run_goes_on_from_them(tmp_path):
+    make().run(ROWS, num_steps=20, progress=False, checkpoint=tmp_path / "new", checkpoint_every=5, keep=2)
+    assert [path.name for path in sorted((tmp_path / "new").iterdir())] == [
+        "step-000000015.state",
+        "step-000000020.state",
+    ]
+    longer = make().run(ROWS, num_steps=30, progress=False, checkpoint=tmp_path / "new")
+    assert longer.history["step"] == list(range(1, 31)) and longer.num_steps_taken == 30
+
+
+def test_a_damaged_checkpoint_is_left_out_and_told(tmp_path):
+    def run():
+        return make().run(ROWS, num_steps=20, progress=False, checkpoint=tmp_path, checkpoint_every=5).state_dict()
+
+    expected = run()
+    newest = sorted(tmp_path.iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.warns(RuntimeWarning, match="a checkpoint is left out: .*step-000000020.state' is damaged"):
+        assert same(run(), expected)
+
+
+def test_a_folder_is_not_mixed_up(tmp_path):
+    make().run(ROWS, num_steps=5, progress=False, checkpoint=tmp_path)
+    with pytest.raises(
+        ValueError, match=r"holds checkpoints of another run, and resume is 'never'. Name another folder"
+    ):
+        make().run(ROWS, num_steps=5, progress=False, checkpoint=tmp_path, resume="never")
+    with pytest.raises(ValueError, match="resume must be 'auto' or 'never', but is True"):
+        make().run(ROWS, num_steps=5, progress=False, checkpoint=tmp_path, resume=True)
+    with pytest.raises(ValueError, match=r"the run in .* was on data of .*100, 3.* but these are .*50, 3"):
+        make().run(ROWS[:50], num_steps=9, progress=False, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=r"of an inference whose loss is Relativistic\(\), but this one's is NonSat"):
+        make(loss=NonSaturating(), penalty=R1()).run(ROWS, num_steps=9, progress=False, checkpoint=tmp_path)
+
+
+def test_callbacks_that_kept_something_must_be_there_again(tmp_path):
+    watch = [Evaluate(gap, ROWS, every=3, num_samples=9), KeepBest("gap", smaller_is_better=True)]
+    with pytest.raises(KeyboardInterrupt):
+        make().run(
+            ROWS, num_steps=9, progress=False, callbacks=[*watch, Cut(5)], checkpoint=tmp_path, checkpoint_every=2
+        )
+    with pytest.raises(ValueError, match=r"had a callback KeepBest that this one lacks. Pass the same callbacks"):
+        make().run(ROWS, num_steps=9, progress=False, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"checkpoint": 3}, TypeError, r"checkpoint must be a folder's path, but is 3 \(int\)"),
+        ({"checkpoint": __file__}, ValueError, "test_checkpoint.py' is a file, but a folder is expected"),
+        ({"checkpoint": "x", "keep": 0}, ValueError, "keep must be a positive integer, but is 0"),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every must be a positive integer, but is 0"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_done(options, error, message):
+    with pytest.raises(error, match=message):
+        make().run(ROWS, num_steps=2, progress=False, **options)
+
+
+def test_a_disk_that_fails_does_not_end_the_run(tmp_path):
+    class Break(Callback):
+        def on_step(self, inference):
+            if inference.clock.step == 3:
+                for path in (tmp_path / "new").iterdir():
+                    path.unlink()
+                (tmp_path / "new").rmdir()
+                (tmp_path / "new").write_text("in the way")
+
+    with pytest.warns(RuntimeWarning, match="no checkpoint could be written at step 4, the run goes on"):
+        trained = make().run(
+            ROWS, num_steps=9, progress=False, callbacks=[Break()], checkpoint=tmp_path / "new", checkpoint_every=2
+        )
+    assert trained.num_steps_taken == 9
+
+
+# Files
+
+
+@pytest.fixture
+def saved(tmp_path):
+    inference = make().run(ROWS, num_steps=3, progress=False)
+    inference.save(tmp_path / "state")
+    return tmp_path / "state", inference
+
+
+def test_no_changed_file_loads(saved, tmp_path):
+    path, inference = saved
+    content, moments, fresh = path.read_bytes(), random.Random(0), make(seed=1)
+    for number in range(300):
+        changed = bytearray(content)
+        if number % 3:
+            changed[moments.randrange(len(changed))] ^= 1 << moments.randrange(8)
+        else:
+            del changed[moments.randrange(len(changed)) :]
+        (tmp_path / "changed").write_bytes(changed)
+        with pytest.raises(ValueError, match=r"is damaged|is no file that save wrote|is empty|by another version"):
+            fresh.load(tmp_path / "changed")
+    assert same(fresh.load(path).state_dict(), inference.state_dict())
+
+
+class Runs:
+    """What a pickle could run."""
+
+    def __reduce__(self):
+        return (RAN.append, (1,))
+
+
+RAN = []
+
+
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_nothing_that_a_file_holds_is_ever_run(saved, tmp_path, slow):
+    """Even with a right checksum: mutated payloads end as an error, or as a state that the inference refuses or has."""
+    import hashlib
+
+    path, _ = saved
+    payload, moments = path.read_bytes()[len(FORMAT) + 65 :], random.Random(1)
+    target = tmp_path / "mutated"
+
+    def write(bytes_):
+        target.write_bytes(FORMAT + hashlib.sha256(bytes_).hexdigest().encode() + b"\n" + bytes_)
+
+    write(pickle.dumps({"state": Runs()}))
+    with pytest.raises(ValueError, match="holds no state"):
+        read_file(target)
+    start = payload.find(b"data.pkl") + 8
+    for _ in range(2000 if slow else 200):
+        changed = bytearray(payload)
+        for _ in range(moments.randint(1, 4)):
+            changed[moments.randrange(start, start + 4000)] = moments.randrange(256)
+        write(bytes(changed))
+        try:
+            make().load(target)
+        except ValueError as error:
+            assert str(error)
+    assert not RAN
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty. Pass a file that save wrote"),
+        (b"hello, world, this is no state", "is no file that save wrote"),
+        (b"pyro_gan state 2\n" + b"0" * 65, "was written by another version of pyro_gan. Read it with that version"),
+    ],
+)
+def test_other_files_are_named_as_what_they_are(content, message, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        make().load(tmp_path / "file")
+
+
+def test_a_file_of_torch_save_is_told_from_one_of_save(saved, tmp_path):
+    _, inference = saved
+    torch.save(inference.state_dict(), tmp_path / "torch")
+    with pytest.raises(ValueError, match=r"was written by torch.save.*load_state_dict\(torch.load"):
+        make().load(tmp_path / "torch")
+    other = make(seed=1)
+    other.load_state_dict(torch.load(tmp_path / "torch", weights_only=True))
+    assert same(other.state_dict(), inference.state_dict())
+
+
+def test_the_old_file_is_there_until_the_new_one_is_whole(saved, monkeypatch):
+    path, inference = saved
+    before = path.read_bytes()
+
+    def fails(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fails)
+    with pytest.raises(OSError, match="No space left"):
+        inference.save(path)
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_a_state_of_a_million_steps_is_saved_and_loaded_in_no_time(saved):
+    path, inference = saved
+    for name, values in inference.history.items():
+        values[:] = range(1, 10**6 + 1) if name == "step" else [0.5] * 10**6
+    start = time.process_time()
+    inference.save(path)
+    loaded = make().load(path)
+    assert loaded.history == inference.history
+    assert time.process_time() - start < 30  # not the time, which benchmarks tell, but no minutes either
+
+
+def test_a_process_that_is_killed_goes_on_to_the_last_bit(tmp_path):
+    number, _, agrees = killed(2, tmp_path)
+    assert number == 2 and agrees
+
+
+# What a state is a state of
+
+
+def guided(kind):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", pyro.distributions.Normal(0.0, 1.0))
+            pyro.sample("x", pyro.distributions.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        slope = pyro.param("slope", torch.tensor(0.1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", pyro.distributions.Normal(slope * x, 1.0))
+
+    pyro.clear_param_store()
+    return kind(model, guide, loss=NonSaturating(), discriminator_steps=1)
+
+
+def test_a_bigans_state_is_not_implicit_klqps():
+    state = guided(BiGANInference).run(ROWS[:, 0], num_steps=2, progress=False).state_dict()
+    with pytest.raises(ValueError, match="whose class is BiGANInference, but this one's is ImplicitKLqp"):
+        guided(ImplicitKLqp).load_state_dict(state)
+
+
+def test_a_wgans_state_is_not_a_gans():
+    pyro.clear_param_store()
+    state = (
+        WGANInference(location_model, scalar_discriminator(4)).run(ROWS[:, 0], num_steps=2, progress=False).state_dict()
+    )
+    pyro.clear_param_store()
+    with pytest.raises(
+        ValueError, match=r"whose class is WGANInference, but this one's is GANInference. Load it into one"
+    ):
+        GANInference(location_model, scalar_discriminator(4)).load_state_dict(state)
+
+
+def test_penalties_of_other_weights_are_others():
+    state = make(loss=NonSaturating(), penalty=R1(1.0)).run(ROWS, num_steps=2, progress=False).state_dict()
+    with pytest.raises(ValueError, match=r"penalties is R1\(.*final_weight=1.0.*but this one's is R1\(.*=10.0"):
+        make(loss=NonSaturating(), penalty=R1()).load_state_dict(state)
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+@pytest.mark.parametrize(("before", "after"), [(3, 2), (2, 3)])
+def test_a_state_of_more_or_fewer_layers_is_refused_and_nothing_changes(before, after, taken):
+    state = make(depth=before).run(ROWS, num_steps=2, progress=False).state_dict()
+    other = make(seed=1, depth=after)
+    if taken:
+        other.run(ROWS, num_steps=taken, progress=False)
+    values = [leaf.detach().clone() for leaf in (*all_parameters(other), other.discriminator.function[0].weight)]
+    message = (
+        "has no parameter 'generator"
+        if before < after
+        else r"has a parameter 'generator\$\$\$4.weight' that there is no"
+    )
+    with pytest.raises(ValueError, match=message):
+        other.load_state_dict(state)
+        other.step(ROWS)
+    now = [*all_parameters(other), other.discriminator.function[0].weight]
+    assert all(map(torch.equal, values, now))
+
+
+def all_parameters(inference):
+    return list(generator_of(inference).parameters())
+
+
+def generator_of(inference):
+    """The network that the model's function closes over."""
+    return next(
+        cell.cell_contents
+        for cell in inference.model.function.__closure__
+        if isinstance(cell.cell_contents, torch.nn.Module)
+    )
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+@pytest.mark.parametrize(
+    ("optim", "message"),
+    [
+        (lambda leaves: torch.optim.Adam(leaves, 1e-3), r"optim is that of AdamW\(.*\), but this one is Adam\("),
+        (
+            lambda leaves: torch.optim.AdamW(leaves, 1e-3, betas=(0.9, 0.999), weight_decay=0.0),
+            r"that of AdamW\(betas=\[0.0, 0.99\]\), but this one is AdamW\(betas=\[0.9, 0.999\]\). Make the inference",
+        ),
+    ],
+)
+def test_the_state_of_another_optimizer_is_refused(optim, message, taken):
+    state = make().run(ROWS, num_steps=2, progress=False).state_dict()
+    other = make(seed=1, optim=optim)
+    if taken:
+        other.run(ROWS, num_steps=1, progress=False)
+    before = [leaf.detach().clone() for leaf in all_parameters(other)]
+    for _ in range(2):  # the second time as well
+        with pytest.raises(ValueError, match=message):
+            other.load_state_dict(state)
+            other.step(ROWS)
+    assert all(map(torch.equal, before, all_parameters(other)))
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_moments_of_another_shape_are_refused(taken):
+    state = make().run(ROWS, num_steps=2, progress=False).state_dict()
+    name = "generator$$$0.weight"
+    state["optim"]["state"][name]["exp_avg"] = torch.zeros(1, 1)
+    other = make(seed=1)
+    if taken:
+        other.run(ROWS, num_steps=1, progress=False)
+    with pytest.raises(ValueError, match=r"has 'exp_avg' of shape \(1, 1\) for the parameter 'generator.*\(8, 2\)"):
+        other.load_state_dict(state)
+        other.step(ROWS)
+
+
+def test_numpys_numbers_among_options_are_saved_and_loaded(tmp_path):
+    def adam(leaves):
+        return torch.optim.Adam(leaves, lr=np.float64(1e-3), betas=(np.float64(0.5), np.float64(0.9)))
+
+    first = make(optim=adam).run(ROWS, num_steps=2, progress=False)
+    first.save(tmp_path / "state")
+    second = make(seed=1, optim=adam).load(tmp_path / "state")
+    assert same(second.state_dict(), first.state_dict())
+    second.run(ROWS, num_steps=1, progress=False)
+
+
+def test_what_no_file_can_hold_is_named():
+    class Strange(torch.optim.SGD):
+        def __init__(self, leaves):
+            super().__init__(leaves, lr=0.1)
+            self.param_groups[0]["strange"] = {1, 2}
+
+    inference = make(optim=Strange)
+    inference.step(ROWS)
+    with pytest.raises(ValueError, match=r"the state of optim.*holds \{1, 2\} \(set\), which no file can hold"):
+        inference.state_dict()
+
+
+def test_a_run_can_not_be_loaded_into(tmp_path):
+    class Loads(Callback):
+        def on_step(self, inference):
+            inference.load(tmp_path / "state")
+
+    inference = make().run(ROWS, num_steps=1, progress=False)
+    inference.save(tmp_path / "state")
+    with pytest.raises(ValueError, match="load_state_dict was called while a run"):
+        inference.run(ROWS, num_steps=1, progress=False, callbacks=[Loads()])
+
+
+def test_a_loaded_state_can_be_saved_before_any_step(saved, tmp_path):
+    path, inference = saved
+    make(seed=1).load(path).save(tmp_path / "again")
+    assert same(make(seed=2).load(tmp_path / "again").state_dict(), inference.state_dict())
+
+
+def test_files_hold_tensors_numbers_strings_lists_and_dictionaries(tmp_path):
+    content = {"tensor": torch.arange(3), "nested": [{"a": 1.5, "b": None}, "text", True]}
+    write_file(tmp_path / "file", content)
+    assert same(read_file(tmp_path / "file"), content)
