@@ -9,6 +9,7 @@ from torch import Tensor
 from pyro_gan.checks import positive_integer
 from pyro_gan.criticism.coverage import density_coverage, precision_recall
 from pyro_gan.criticism.parzen import ParzenEstimate, parzen_log_likelihood, select_bandwidth
+from pyro_gan.criticism.rows import matching_rows
 from pyro_gan.criticism.two_sample import energy_test, sliced_wasserstein
 
 if TYPE_CHECKING:
@@ -23,15 +24,19 @@ def parzen(samples: Any, test: Any) -> ParzenEstimate:
 
     Args:
         samples: The model's samples, with shape `(num_samples, *event_shape)`.
-        test: Held-out rows in random order, with shape `(num_rows, *event_shape)`, at least five.
+        test: Held-out rows in random order, with shape `(num_rows, *event_shape)`, at least two and better many.
 
     Returns:
         The mean and its standard error, in nats.
 
     Raises:
-        ValueError: As in :func:`~pyro_gan.criticism.parzen_log_likelihood`.
+        TypeError: Rows are no numbers.
+        ValueError: As in :func:`~pyro_gan.criticism.parzen_log_likelihood`, or there is one test row alone.
     """
-    validation, rest = test[::5], torch.cat([torch.as_tensor(test[start::5]) for start in range(1, 5)])
+    samples, test = matching_rows(samples, test, names=("samples", "test rows"))
+    if len(test) < 2:
+        raise ValueError("expected at least 2 test rows, one to choose the window by, but there is 1. Add more.")
+    validation, rest = test[::5], torch.cat([test[start::5] for start in range(1, 5)])
     return parzen_log_likelihood(samples, rest, select_bandwidth(samples, validation))
 
 
@@ -52,8 +57,9 @@ def compare(
         A `pandas.DataFrame` with a line a model and a column a number; `name_field` for a named tuple's.
 
     Raises:
-        TypeError: `models` is no mapping, or is empty.
-        ValueError: As the measures do; the message starts with the model's name.
+        TypeError: `models` is no mapping, or is empty; or as the measures do, with the model's name before the message.
+        ValueError: As the measures do, with the model's name before the message. The Parzen windows of the default
+            measures, which are at most 1 wide, refuse rows that lie 1e154 or more from all samples.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -79,8 +85,9 @@ def _row(
     samples = model(num_samples) if callable(model) and not isinstance(model, Tensor) else model
     try:
         return _default_measures(samples, test) if measures is None else _own_measures(samples, test, measures)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
 
 
 def _default_measures(samples: Any, test: Any) -> dict[str, float]:

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from pyro_gan.checks import positive_integer
+from pyro_gan.criticism.distances import ROUNDING, distances_of_pairs
 from pyro_gan.criticism.neighbours import nearest, squared_distances
-from pyro_gan.criticism.rows import matching_rows
+from pyro_gan.criticism.rows import as_tensor, matching_rows
+from pyro_gan.criticism.scales import as_float, center, double, times_power, without_scale
 
 
 class ModeCoverage(NamedTuple):
@@ -94,7 +96,8 @@ def mode_coverage(samples: Any, centers: Any, scale: float, *, num_deviations: f
 
     Raises:
         ValueError: Devices or event shapes differ, there are no rows, values are not finite numbers of floating point,
-            or `scale` or `num_deviations` is not positive.
+            or `scale` or `num_deviations` is no positive number.
+        TypeError: Rows are no numbers.
 
     Example:
         >>> samples = torch.tensor([[0.0, 0.1], [1.0, 0.0], [1.0, 0.1], [0.9, 0.5]])
@@ -109,11 +112,10 @@ def mode_coverage(samples: Any, centers: Any, scale: float, *, num_deviations: f
         A mode counts with a single sample, so the number grows with the samples: compare at equal numbers. Nothing
         is said of the shape that samples have around a mode: one repeated point a mode is all well.
     """
-    _check_positive("scale", scale)
-    _check_positive("num_deviations", num_deviations)
-    rows, modes = matching_rows(samples, centers, names=("samples", "centers"))
+    scale, num_deviations = _positive("scale", scale), _positive("num_deviations", num_deviations)
+    (rows, modes), power = without_scale(*matching_rows(samples, centers, names=("samples", "centers")))
     distances, indices = (found[:, 0] for found in nearest(rows, modes, 1))
-    good = distances <= num_deviations * scale
+    good = distances <= num_deviations * times_power(scale, -power)
     counts = indices.bincount(minlength=len(modes))
     return ModeCoverage(len(indices[good].unique()), float(good.double().mean()), _kl_to_uniform(counts))
 
@@ -132,7 +134,7 @@ def label_coverage(labels: Any, num_modes: int) -> LabelCoverage:
 
     Raises:
         ValueError: `labels` are no integers of that range in one dimension, or there are none.
-        TypeError: `num_modes` is no integer.
+        TypeError: `num_modes` is no integer, or `labels` are no numbers.
 
     Example:
         >>> label_coverage(torch.tensor([0, 0, 1, 1]), num_modes=4)      # KL: log 2
@@ -146,7 +148,7 @@ def label_coverage(labels: Any, num_modes: int) -> LabelCoverage:
         variety within a label.
     """
     modes = positive_integer("num_modes", num_modes)
-    labels = torch.as_tensor(labels)
+    labels = as_tensor("labels", labels)
     if labels.dim() != 1 or labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise ValueError(
             f"labels must be integers with shape (num_samples,), but are {labels.dtype} with shape "
@@ -154,6 +156,7 @@ def label_coverage(labels: Any, num_modes: int) -> LabelCoverage:
         )
     if not len(labels):
         raise ValueError("labels must hold at least one label, but are empty.")
+    labels = labels.long()
     if labels.min() < 0 or labels.max() >= modes:
         raise ValueError(
             f"labels must lie from 0 to num_modes - 1 = {modes - 1}, but go from {int(labels.min())} to "
@@ -177,7 +180,7 @@ def precision_recall(real: Any, fake: Any, *, num_neighbours: int = 3) -> Precis
     Raises:
         ValueError: Devices or event shapes differ, a set has no more than `num_neighbours` rows, or values are not
             finite numbers of floating point.
-        TypeError: `num_neighbours` is no integer.
+        TypeError: `num_neighbours` is no integer, or rows are no numbers.
 
     Example:
         >>> real, fake = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[0.5], [9.0], [9.5]])
@@ -194,7 +197,8 @@ def precision_recall(real: Any, fake: Any, *, num_neighbours: int = 3) -> Precis
         repeats the training rows scores well.
     """
     count = positive_integer("num_neighbours", num_neighbours)
-    rows, fakes = matching_rows(real, fake, names=("real rows", "fake rows"), at_least=count + 1)
+    matrices = matching_rows(real, fake, names=("real rows", "fake rows"), at_least=count + 1)
+    (rows, fakes), _ = without_scale(*matrices)
     precision, recall = (
         torch.cat([inside.any(1) for inside in _inside(some, others, _radii(others, count))]).double().mean()
         for some, others in ((fakes, rows), (rows, fakes))
@@ -218,7 +222,7 @@ def density_coverage(real: Any, fake: Any, *, num_neighbours: int = 5) -> Densit
     Raises:
         ValueError: Devices or event shapes differ, there are no rows, no more real rows than `num_neighbours`, or
             values are not finite numbers of floating point.
-        TypeError: `num_neighbours` is no integer.
+        TypeError: `num_neighbours` is no integer, or rows are no numbers.
 
     Example:
         >>> real, fake = torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[0.5], [0.6]])
@@ -234,7 +238,7 @@ def density_coverage(real: Any, fake: Any, *, num_neighbours: int = 5) -> Densit
         :func:`~pyro_gan.criticism.neighbours.memorization`. Euclidean distances of pixels are not likeness.
     """
     count = positive_integer("num_neighbours", num_neighbours)
-    rows, fakes = matching_rows(real, fake, names=("real rows", "fake rows"))
+    (rows, fakes), _ = without_scale(*matching_rows(real, fake, names=("real rows", "fake rows")))
     if count >= len(rows):
         raise ValueError(
             f"expected more real rows than num_neighbours, but there are {len(rows)} real rows and num_neighbours is "
@@ -267,7 +271,8 @@ def support_size(samples: Any, *, threshold: float) -> SupportSize:
 
     Raises:
         ValueError: There are fewer than two samples, values are not finite numbers of floating point, or `threshold` is
-            negative or infinite.
+            no number from 0 on.
+        TypeError: Samples are no numbers.
 
     Example:
         >>> support_size(torch.tensor([[0.0], [0.1], [5.0], [7.0]]), threshold=0.2).estimate     # 1 of 6 pairs
@@ -285,12 +290,13 @@ def support_size(samples: Any, *, threshold: float) -> SupportSize:
     """
     from scipy.stats import chi2
 
-    if not (0 <= threshold < math.inf):
+    if not 0 <= as_float(threshold) < math.inf:
         raise ValueError(f"threshold must be a distance of 0 or more, but is {threshold!r}.")
-    rows, _ = matching_rows(samples, samples, names=("samples", "samples"))
+    (rows, _), power = without_scale(*matching_rows(samples, samples, names=("samples", "samples")))
     if len(rows) < 2:
         raise ValueError(f"expected at least 2 samples, but there is {len(rows)}. Draw more.")
-    within = sum(int(inside.sum()) for inside in _inside(rows, rows, torch.full_like(rows[:, 0], threshold)))
+    radius = torch.tensor(times_power(as_float(threshold), -power), dtype=torch.float64).to(rows.dtype).to(rows.device)
+    within = sum(int(inside.sum()) for inside in _inside(rows, rows, radius.expand(len(rows))))
     duplicates, pairs = (within - len(rows)) // 2, len(rows) * (len(rows) - 1) / 2
     fewest = float(chi2.ppf(0.025, 2 * duplicates)) / 2 if duplicates else 0.0
     most = float(chi2.ppf(0.975, 2 * duplicates + 2)) / 2
@@ -304,9 +310,20 @@ def _radii(rows: Tensor, num_neighbours: int) -> Tensor:
 
 
 def _inside(rows: Tensor, centers: Tensor, radii: Tensor) -> Iterator[Tensor]:
-    """Whether each row lies in each ball, with shape `(chunk, num_centers)`, some rows at a time."""
-    for _, squared in squared_distances(rows, centers):
-        yield squared <= radii.to(squared).square()
+    """Whether each row lies in each ball, with shape `(chunk, num_centers)`, some rows at a time.
+
+    Products, whose squared distances are too small by up to their rounding, tell which rows are outside; differences
+    decide on those so near to the edge that they may be.
+    """
+    radii, norms = double(radii), (double(centers) - center(centers)).norm(dim=1)
+    rounding = 8 * ROUNDING * (radii.square() + norms.square())
+    edges = radii * (1 + (4 + centers.shape[1]) * torch.finfo(radii.dtype).eps)  # by the rounding of two norms
+    for chunk, squared in squared_distances(rows, centers):
+        inside = squared <= radii.square()
+        is_open = inside & (squared > radii.square() - rounding)
+        if is_open.any():
+            inside[is_open] = distances_of_pairs(chunk, centers, is_open) <= edges.expand_as(squared)[is_open]
+        yield inside
 
 
 def _kl_to_uniform(counts: Tensor) -> float:
@@ -314,6 +331,7 @@ def _kl_to_uniform(counts: Tensor) -> float:
     return float(torch.special.xlogy(shares, shares * len(shares)).sum())
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not (0 < value < math.inf):
+def _positive(name: str, value: Any) -> float:
+    if not 0 < as_float(value) < math.inf:
         raise ValueError(f"{name} must be a positive number, but is {value!r}.")
+    return as_float(value)

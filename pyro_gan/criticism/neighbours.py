@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from pyro_gan.checks import positive_integer
+from pyro_gan.criticism.distances import ROUNDING, distances_of_pairs
 from pyro_gan.criticism.rows import matching_rows
+from pyro_gan.criticism.scales import center, double, in_units_of_data, without_scale
 
 CHUNK_ENTRIES = 2**23
 """How many numbers are held at once: 64 MiB in double precision."""
-
-ROUNDING = 1e-13
-"""A bound on the rounding of squared distances in double precision, relative to the sum of both squared norms."""
 
 
 class NearestRows(NamedTuple):
@@ -62,8 +61,8 @@ def nearest_rows(samples: Any, training: Any, *, num_neighbours: int = 1) -> Nea
 
     Raises:
         ValueError: Devices or event shapes differ, there are no rows, values are not finite numbers of floating point,
-            or there are fewer training rows than `num_neighbours`.
-        TypeError: `num_neighbours` is no integer.
+            there are fewer training rows than `num_neighbours`, or a distance is larger than the largest number.
+        TypeError: `num_neighbours` is no integer, or rows are no numbers.
 
     Example:
         >>> nearest_rows(torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 5.0], [0.0, 0.0]]), num_neighbours=2)
@@ -78,7 +77,9 @@ def nearest_rows(samples: Any, training: Any, *, num_neighbours: int = 1) -> Nea
         raise ValueError(
             f"num_neighbours is {count}, but there are only {len(others)} training rows. Ask for at most as many."
         )
-    return nearest(rows, others, count)
+    (rows, others), power = without_scale(rows, others)
+    distances, indices = nearest(rows, others, count)
+    return NearestRows(in_units_of_data("a sample's distance to a training row", distances, power), indices)
 
 
 def memorization(samples: Any, training: Any, held_out: Any) -> Memorization:
@@ -95,8 +96,9 @@ def memorization(samples: Any, training: Any, held_out: Any) -> Memorization:
         Mann-Whitney p-value. Where all rows are one and the same the probability is 1/2.
 
     Raises:
-        ValueError: Devices or event shapes differ, there are no rows, or values are not finite numbers of floating
-            point.
+        ValueError: Devices or event shapes differ, there are no rows, values are not finite numbers of floating point,
+            or a distance is larger than the largest number.
+        TypeError: Rows are no numbers.
 
     Example:
         >>> training, held_out = torch.arange(0.0, 20.0, 2.0)[:, None], torch.arange(1.0, 21.0, 2.0)[:, None]
@@ -115,23 +117,30 @@ def memorization(samples: Any, training: Any, held_out: Any) -> Memorization:
     """
     from scipy.stats import mannwhitneyu
 
-    pairs = [
-        matching_rows(rows, training, names=(name, "training rows"))
+    near, far = (
+        _distances_to_nearest(name, rows, training)
         for name, rows in (("samples", samples), ("held-out rows", held_out))
-    ]
-    near, far = (nearest(rows, others, 1).distances[:, 0].cpu().numpy() for rows, others in pairs)
+    )
     statistic, pvalue = mannwhitneyu(near, far, alternative="less")
     share_nearer = 1 - float(statistic) / (len(near) * len(far))
     return Memorization(float(np.median(near)), float(np.median(far)), share_nearer, float(pvalue))
+
+
+def _distances_to_nearest(name: str, rows: Any, training: Any) -> np.ndarray:
+    """The distance of each row to its nearest training row in the data's units, with shape `(num_rows,)`."""
+    (rows, others), power = without_scale(*matching_rows(rows, training, names=(name, "training rows")))
+    distances = nearest(rows, others, 1).distances[:, 0]
+    return in_units_of_data("a row's distance to its nearest training row", distances, power).cpu().numpy()
 
 
 def nearest(rows: Tensor, others: Tensor, num_neighbours: int) -> NearestRows:
     """The nearest of `others` to each row, for matrices that are already checked.
 
     Products choose the neighbours quickly; their distances come from differences, so that near copies lose no digits.
+    Where the products' rounding leaves it open whether others are nearer, differences choose among them as well.
 
     Args:
-        rows: A matrix with shape `(num_rows, size)`.
+        rows: A matrix with shape `(num_rows, size)`, scaled where it is of double precision.
         others: A matrix with shape `(num_others, size)`.
         num_neighbours: How many to find, at most `num_others`.
 
@@ -140,19 +149,32 @@ def nearest(rows: Tensor, others: Tensor, num_neighbours: int) -> NearestRows:
     """
     found = []
     for chunk, squared in squared_distances(rows, others, num_neighbours):
-        indices = squared.topk(num_neighbours, largest=False).indices
-        neighbours = others.to(squared.device)[indices].double()
-        distances, order = (neighbours - chunk[:, None]).norm(dim=2).sort()
-        found.append((distances, indices.gather(1, order)))
+        distances, indices = _chosen(chunk, others, squared, num_neighbours)
+        farthest = distances[:, -1:]
+        open_pairs = (squared < farthest.square()) & (farthest > 0)
+        if open_pairs.sum() > open_pairs.gather(1, indices).sum():
+            open_pairs.scatter_(1, indices, True)
+            exact = torch.full_like(squared, torch.inf)
+            exact[open_pairs] = distances_of_pairs(chunk, others, open_pairs)
+            distances, indices = _chosen(chunk, others, exact, num_neighbours)
+        found.append((distances, indices))
     distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
     return NearestRows(distances, indices)
+
+
+def _chosen(rows: Tensor, others: Tensor, values: Tensor, num_neighbours: int) -> tuple[Tensor, Tensor]:
+    """The distances, from differences and in their order, and the indices of those with the smallest values."""
+    indices = values.topk(num_neighbours, largest=False).indices
+    neighbours = double(others.to(values.device)[indices])
+    distances, order = (neighbours - rows[:, None]).norm(dim=2).sort()
+    return distances, indices.gather(1, order)
 
 
 def squared_distances(rows: Tensor, others: Tensor, num_neighbours: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
     """Squared distances from below, some rows at a time.
 
     Args:
-        rows: A matrix with shape `(num_rows, size)`.
+        rows: A matrix with shape `(num_rows, size)`, scaled where it is of double precision.
         others: A matrix with shape `(num_others, size)`.
         num_neighbours: How many of `others` the caller holds at once for each row.
 
@@ -163,12 +185,12 @@ def squared_distances(rows: Tensor, others: Tensor, num_neighbours: int = 1) -> 
     """
     if rows.device.type == "mps":  # which has no double precision
         rows, others = rows.cpu(), others.cpu()
-    center = others.mean(0).double()  # distances from products lose the fewest digits around the origin
-    centered = others.to(torch.float64, copy=True).sub_(center)
+    middle = center(others)  # distances from products lose the fewest digits around the origin
+    centered = others.to(torch.float64, copy=True).sub_(middle)
     norms = (1 - ROUNDING) * centered.norm(dim=1).square()
     entries_a_row = max(len(others), num_neighbours * others.shape[1])
     for chunk in rows.split(max(1, CHUNK_ENTRIES // entries_a_row)):
         chunk = chunk.double()
-        shifted = chunk - center
+        shifted = chunk - middle
         products = torch.addmm(norms, shifted, centered.T, alpha=-2)
         yield chunk, products.add_((1 - ROUNDING) * shifted.norm(dim=1, keepdim=True).square())

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_gan.criticism.distances import distances, products_are_exact_enough
 from pyro_gan.criticism.rows import matching_rows
+from pyro_gan.criticism.scales import as_float, center, double, times_power, without_scale
 
-CHUNK_ENTRIES = 2**24
-"""How many distances are held at once: 64 MiB in single precision."""
+CHUNK_ENTRIES = 2**23
+"""How many distances are held at once: 64 MiB in double precision."""
 
 
 class ParzenEstimate(NamedTuple):
@@ -43,8 +45,9 @@ def parzen_log_likelihood(samples: Any, test: Any, sigma: float) -> ParzenEstima
         nats.
 
     Raises:
+        TypeError: Rows are no numbers.
         ValueError: Devices or event shapes differ, there are no rows, values are not finite numbers of floating point,
-            or `sigma` is not positive.
+            `sigma` is not positive, or so narrow that a test row's log-likelihood is below the lowest number.
 
     Example:
         >>> parzen_log_likelihood(torch.zeros(5, 1), torch.zeros(3, 1), sigma=1.0).mean      # log N(0; 0, 1)
@@ -54,9 +57,17 @@ def parzen_log_likelihood(samples: Any, test: Any, sigma: float) -> ParzenEstima
         Goodfellow et al. (2014), section 5, and the program `parzen_ll.py` that came with it; Breuleux, Bengio and
         Vincent (2011), "Quickly Generating Representative Samples from an RBM-Derived Process".
     """
-    log_likelihoods = _log_likelihoods(*_rows(samples, test), sigma)
-    deviation = log_likelihoods.std(correction=0) if len(log_likelihoods) > 1 else log_likelihoods.new_zeros(())
-    return ParzenEstimate(float(log_likelihoods.mean()), float(deviation) / math.sqrt(len(log_likelihoods)))
+    sigma = _positive(sigma)
+    log_likelihoods = _log_likelihoods(*_scaled_rows(samples, test), sigma)
+    mean = _mean(log_likelihoods)
+    if mean == -math.inf:
+        raise ValueError(
+            f"sigma must be wide enough for all test rows to have a log-likelihood, but is {sigma!r}, and a row "
+            "lies so far from all samples that its own is below the lowest number. Choose a wider one."
+        )
+    (deviations,), power = without_scale((log_likelihoods - mean)[:, None])
+    deviation = times_power(float(deviations.square().mean().sqrt()), power)
+    return ParzenEstimate(mean, deviation / math.sqrt(len(log_likelihoods)))
 
 
 def select_bandwidth(samples: Any, validation: Any, sigmas: Iterable[float] | None = None) -> float:
@@ -71,30 +82,79 @@ def select_bandwidth(samples: Any, validation: Any, sigmas: Iterable[float] | No
         The width with the largest mean log-likelihood.
 
     Raises:
-        ValueError: As in :func:`parzen_log_likelihood`, or there are no widths.
+        TypeError: Rows are no numbers, or `sigmas` no collection.
+        ValueError: As in :func:`parzen_log_likelihood`, where that happens under every width, or there are no widths.
 
     References:
         The program `parzen_ll.py` that came with Goodfellow et al. (2014).
     """
-    widths = torch.logspace(-1, 0, 10).tolist() if sigmas is None else [float(sigma) for sigma in sigmas]
+    try:
+        given = list(torch.logspace(-1, 0, 10) if sigmas is None else sigmas)
+    except TypeError:
+        raise TypeError(
+            f"sigmas must be a collection of widths, but is {sigmas!r}. Put a single one in a list."
+        ) from None
+    widths = [_positive(sigma) for sigma in given]
     if not widths:
         raise ValueError("sigmas must hold at least one width, but is empty.")
-    samples, validation = _rows(samples, validation)
-    return max(widths, key=lambda sigma: float(_log_likelihoods(samples, validation, sigma).mean()))
+    scaled = _scaled_rows(samples, validation)
+    means = [_mean(_log_likelihoods(*scaled, sigma)) for sigma in widths]
+    if max(means) == -math.inf:
+        raise ValueError(
+            f"sigmas must hold one wide enough for each row to have a log-likelihood, but go up to {max(widths)!r}, "
+            "and a row lies so far from all samples that its own is below the lowest number. Add wider ones, or divide "
+            "all rows by a common number first."
+        )
+    return widths[means.index(max(means))]
 
 
-def _log_likelihoods(samples: Tensor, rows: Tensor, sigma: float) -> Tensor:
-    """The log-likelihood of each row, with as many distances at once as fit a fixed amount of memory."""
-    if not (0 < sigma < math.inf):
-        raise ValueError(f"sigma must be a positive number, but is {sigma!r}.")
-    center = samples.mean(0)  # distances from products lose the fewest digits around the origin
-    samples, rows = samples - center, rows - center
-    half_norms = samples.square().sum(1) / 2
+def _log_likelihoods(samples: Tensor, rows: Tensor, power: int, sigma: float) -> Tensor:
+    """The log-likelihood of each row, with as many distances at once as fit a fixed amount of memory.
+
+    Args:
+        samples: A matrix with shape `(num_samples, size)`, in units of `2**power`.
+        rows: A matrix with shape `(num_rows, size)`, in the same units.
+        power: The exponent of the units.
+        sigma: The windows' width, in units of 1.
+
+    Returns:
+        Log-likelihoods with shape `(num_rows,)`; minus infinity for those below the lowest number.
+    """
+    width = max(times_power(sigma, -power), torch.finfo(samples.dtype).tiny)  # 0 would leave 0 / 0 of equal rows
+    middle = center(samples)  # distances from products lose the fewest digits around the origin
+    log_kernels, centered = _from_products, (samples - middle, rows - middle)
+    if products_are_exact_enough(*centered, width=width):
+        samples, rows = centered
+    else:
+        log_kernels = _from_differences
     chunks = rows.split(max(1, CHUNK_ENTRIES // len(samples)))
-    sums = [torch.logsumexp(torch.addmm(-half_norms, chunk, samples.T) / sigma**2, 1) for chunk in chunks]
-    normalizer = math.log(len(samples)) + samples.shape[1] / 2 * math.log(2 * math.pi * sigma**2)
-    return torch.cat(sums) - rows.square().sum(1) / (2 * sigma**2) - normalizer
+    sums = [torch.logsumexp(log_kernels(chunk, samples, width), 1) for chunk in chunks]
+    normalizer = math.log(len(samples)) + samples.shape[1] * (math.log(2 * math.pi) / 2 + math.log(sigma))
+    return torch.cat(sums) - normalizer
 
 
-def _rows(samples: Any, test: Any) -> tuple[Tensor, Tensor]:
-    return matching_rows(samples, test, names=("samples", "test rows"))
+def _from_products(rows: Tensor, samples: Tensor, width: float) -> Tensor:
+    rows, samples = rows / width, samples / width
+    products = torch.addmm(-samples.square().sum(1) / 2, rows, samples.T)
+    return products.sub_(rows.square().sum(1, keepdim=True) / 2)
+
+
+def _from_differences(rows: Tensor, samples: Tensor, width: float) -> Tensor:
+    return (distances(rows, samples, from_products=False) / width).square_().mul_(-0.5)
+
+
+def _mean(log_likelihoods: Tensor) -> float:
+    return float((log_likelihoods / len(log_likelihoods)).sum())  # the sum itself may be too large a number
+
+
+def _scaled_rows(samples: Any, test: Any) -> tuple[Tensor, Tensor, int]:
+    """Both in double precision and in units of `2**power`, and `power`."""
+    pair = matching_rows(samples, test, names=("samples", "test rows"))
+    (samples, rows), power = without_scale(*(double(part) for part in pair))
+    return samples, rows, power
+
+
+def _positive(sigma: Any) -> float:
+    if not 0 < as_float(sigma) < math.inf:
+        raise ValueError(f"sigma must be a positive number, but is {sigma!r}.")
+    return as_float(sigma)

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from pyro_gan.checks import positive_integer
-from pyro_gan.criticism.rows import matching_rows
+from pyro_gan.criticism.rows import as_rows, as_tensor, matching_rows
+from pyro_gan.criticism.scales import LARGEST_POWER, double, exponents, largest, times_powers
 
 FEWEST_EXPECTED = 5
 """How many simulations a bin of the chi-squared test must expect."""
@@ -72,6 +73,7 @@ def calibration_ranks(prior_draws: Any, posterior_draws: Any) -> Tensor:
     Raises:
         ValueError: Devices differ, the shapes do not belong together, there are no rows, or values are not finite
             numbers of floating point.
+        TypeError: Draws are no numbers.
 
     Example:
         >>> calibration_ranks(torch.tensor([0.5]), torch.tensor([[0.1, 0.2, 0.9]]))
@@ -105,7 +107,7 @@ def calibration_test(ranks: Any, num_draws: int) -> CalibrationTest:
 
     Raises:
         ValueError: `ranks` are no integers from 0 to `num_draws` of that shape, or of too few simulations.
-        TypeError: `num_draws` is no integer.
+        TypeError: `num_draws` is no integer, or `ranks` are no numbers.
 
     Example:
         >>> result = calibration_test(torch.tensor([[0], [3]]).repeat(10, 1), num_draws=3)
@@ -144,7 +146,8 @@ def expected_coverage(
     """How often credible regions of a posterior hold the parameters that the data came from.
 
     A joint region is a ball around a reference point that holds the level's share of the draws, by Euclidean distance
-    with every parameter in units of its prior standard deviation. A marginal one is the interval between equal tails.
+    with every parameter in units of its prior standard deviation, or, where it is constant in the prior, of the draws'
+    root mean square deviation from that constant. A marginal one is the interval between equal tails.
     Ranks are spread evenly over their place between the draws, with torch's random state, so that an exact posterior's
     mean coverage is the level itself however few the draws.
 
@@ -168,6 +171,7 @@ def expected_coverage(
         ValueError: Devices differ, the shapes do not belong together, there are no rows (of draws: fewer than two
             where no references are given), values are not finite numbers of floating point, or `levels` do not lie
             from 0 to 1.
+        TypeError: Draws, references or `levels` are no numbers.
 
     Example:
         >>> prior, draws = torch.zeros(100, 1), torch.ones(100, 50, 1)      # sure of a wrong answer
@@ -187,11 +191,8 @@ def expected_coverage(
     prior, draws = _simulations(prior_draws, posterior_draws)
     nominal = _levels(levels).to(prior)
     centers, others = _references(prior, draws, references, prior_draws)
-    scale = prior.std(0, correction=0)
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    distance = ((prior - centers) / scale).norm(dim=1)
-    distances = ((others - centers[:, None]) / scale).norm(dim=2)
-    credibility = _uniform_ranks(distance[:, None], distances[:, :, None])[:, 0]
+    distance, distances = _standardized_distances(prior, centers, others)
+    credibility = _uniform_ranks(distance[:, None], distances[:, :, None])[:, 0].to(prior.device)
     tails = (2 * _uniform_ranks(prior, draws) - 1).abs()
     return ExpectedCoverage(
         nominal,
@@ -203,15 +204,15 @@ def expected_coverage(
 
 def _simulations(prior_draws: Any, posterior_draws: Any) -> tuple[Tensor, Tensor]:
     """Both with their events flattened: `(num_simulations, size)` and `(num_simulations, num_draws, size)`."""
-    shape, draws_shape = tuple(np.shape(prior_draws)), tuple(np.shape(posterior_draws))
+    prior, draws = as_rows("prior draws", prior_draws), as_rows("posterior draws", posterior_draws)
+    shape, draws_shape = tuple(prior.shape), tuple(draws.shape)
     if not shape or len(draws_shape) < 2 or draws_shape[:1] + draws_shape[2:] != shape or not draws_shape[1]:
         raise ValueError(
             f"prior draws have shape {shape} and posterior draws {draws_shape}: expected "
             "(num_simulations, *event_shape) and (num_simulations, num_draws, *event_shape)."
         )
-    draws = posterior_draws if isinstance(posterior_draws, Tensor) else np.asarray(posterior_draws)
     names = ("prior draws", "posterior draws")
-    prior, flat = matching_rows(prior_draws, draws.reshape((-1, *shape[1:])), names=names)
+    prior, flat = matching_rows(prior, draws.reshape((-1, *shape[1:])), names=names)
     return prior, flat.reshape(*draws_shape[:2], -1)
 
 
@@ -229,35 +230,93 @@ def _uniform_ranks(truth: Tensor, draws: Tensor) -> Tensor:
 def _references(prior: Tensor, draws: Tensor, references: Any, prior_draws: Any) -> tuple[Tensor, Tensor]:
     """The centers of the joint regions, and the draws that are counted around them."""
     if references is not None:
-        if np.shape(references)[:1] != prior.shape[:1]:
+        centers = as_rows("references", references)
+        if centers.shape[:1] != prior.shape[:1]:
             raise ValueError(
-                f"references have shape {tuple(np.shape(references))}: expected (num_simulations, *event_shape) with "
+                f"references have shape {tuple(centers.shape)}: expected (num_simulations, *event_shape) with "
                 f"{len(prior)} simulations."
             )
-        return matching_rows(references, prior_draws, names=("references", "prior draws"))[0].to(prior), draws
+        return matching_rows(centers, prior_draws, names=("references", "prior draws"))[0], draws
     if draws.shape[1] < 2:
         raise ValueError("expected at least 2 posterior draws a simulation, but there is 1. Draw more.")
     return draws[:, 0], draws[:, 1:]
 
 
+def _standardized_distances(prior: Tensor, centers: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances from the centers with each parameter in units of its own, over a power of two that all have in common.
+
+    Args:
+        prior: True parameters with shape `(num_simulations, size)`.
+        centers: The regions' centers, with the same shape.
+        others: Draws with shape `(num_simulations, num_draws, size)`.
+
+    Returns:
+        Distances in double precision, of the truth with shape `(num_simulations,)` and of the draws with shape
+        `(num_simulations, num_draws)`.
+    """
+    sets = [double(rows) for rows in (prior, centers, others)]
+    powers = exponents(_largest(sets)) - LARGEST_POWER
+    truth, middle, draws = (times_powers(rows, -powers) for rows in sets)
+    factors, unit_powers = _units(sets[0], truth, draws, powers)
+    differences = [(truth - middle) / factors, (draws - middle[:, None]) / factors]
+    sizes, ratios = _largest(differences), powers - unit_powers
+    differs = sizes.cpu() > 0
+    common = (exponents(sizes) + ratios)[differs].tolist()
+    ratios = torch.where(differs, ratios - max(common, default=0) + LARGEST_POWER, 0)
+    distance, distances = (times_powers(rows, ratios).norm(dim=-1) for rows in differences)
+    return distance, distances
+
+
+def _largest(sets: list[Tensor]) -> Tensor:
+    """The largest absolute value of each parameter, with shape `(size,)`, in tensors of shape `(..., size)`."""
+    return torch.stack([largest(rows.flatten(0, -2)) for rows in sets]).amax(0)
+
+
+def _units(prior: Tensor, truth: Tensor, draws: Tensor, powers: Tensor) -> tuple[Tensor, Tensor]:
+    """Each parameter's prior standard deviation, or what is taken in its place, as a factor of a power of two.
+
+    Args:
+        prior: True parameters with shape `(num_simulations, size)`.
+        truth: The same over powers of two, of whose squares there are sums.
+        draws: Draws over the same powers, with shape `(num_simulations, num_draws, size)`.
+        powers: The powers' exponents, with shape `(size,)`.
+
+    Returns:
+        Factors, infinite where prior and draws are one and the same constant, and the powers' exponents, both with
+        shape `(size,)`.
+    """
+    own = exponents(largest(prior))
+    deviations = times_powers(prior, -own).std(0, correction=0)
+    is_constant = (prior == prior[0]).all(0)  # the deviation of equal numbers may be off 0 by rounding
+    deviations = torch.where(is_constant, (draws - truth[:, None]).square().mean((0, 1)).sqrt(), deviations)
+    factors, unit_powers = torch.frexp(deviations)
+    factors = torch.where(factors > 0, factors, torch.inf)
+    return factors, unit_powers.cpu() + torch.where(is_constant.cpu(), powers, own)
+
+
 def _levels(levels: Any) -> Tensor:
-    values = torch.arange(1, 20) / 20 if levels is None else torch.as_tensor(levels, dtype=torch.float64)
+    try:
+        values = torch.arange(1, 20) / 20 if levels is None else torch.as_tensor(levels, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"levels must be numbers from 0 to 1, but are {levels!r}.") from None
     if values.dim() != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"levels must be one or more numbers from 0 to 1 in one dimension, but are {levels!r}.")
     return values
 
 
 def _rank_table(ranks: Any, highest: int) -> np.ndarray:
-    table = torch.as_tensor(ranks)
-    if table.dim() != 2 or not table.shape[1] or table.is_floating_point() or table.dtype == torch.bool:
+    table = as_tensor("ranks", ranks)
+    is_integer = not (table.is_floating_point() or table.is_complex() or table.dtype == torch.bool)
+    if table.dim() != 2 or not table.shape[1] or not is_integer:
         raise ValueError(
             f"ranks must be integers with shape (num_simulations, num_parameters), but are {table.dtype} with shape "
             f"{tuple(table.shape)}. Pass those of calibration_ranks."
         )
     if len(table) < 2 * FEWEST_EXPECTED:
         raise ValueError(f"expected at least {2 * FEWEST_EXPECTED} simulations, but there are {len(table)}.")
+    table = table.long()
     if table.min() < 0 or table.max() > highest:
         raise ValueError(
             f"ranks must lie from 0 to num_draws = {highest}, but go from {int(table.min())} to {int(table.max())}."
         )
-    return table.long().cpu().numpy()
+    return table.cpu().numpy()

@@ -17,13 +17,15 @@ def matching_rows(first: Any, second: Any, *, names: tuple[str, str], at_least: 
         at_least: The fewest rows that each must have.
 
     Returns:
-        Two matrices with shapes `(num_rows, event_size)` and `(other_num_rows, event_size)`.
+        Two matrices with shapes `(num_rows, event_size)` and `(other_num_rows, event_size)`, in single precision, or in
+        double where one of the two is.
 
     Raises:
+        TypeError: One of them is no tensor, and can not be made one.
         ValueError: Devices or event shapes differ, an event has no entries, there are too few rows, or values are not
             finite numbers of floating point.
     """
-    pair = _as_tensor(first), _as_tensor(second)
+    pair = as_rows(names[0], first), as_rows(names[1], second)
     if pair[0].device != pair[1].device:
         raise ValueError(
             f"{names[0]} are on the device {pair[0].device} and {names[1]} on {pair[1].device}: expected one device. "
@@ -40,11 +42,39 @@ def matching_rows(first: Any, second: Any, *, names: tuple[str, str], at_least: 
     return pair[0].reshape(len(pair[0]), -1).to(precision), pair[1].reshape(len(pair[1]), -1).to(precision)
 
 
-def _as_tensor(rows: Any) -> Tensor:
-    if isinstance(rows, Tensor) or not hasattr(rows, "__array__"):
-        return torch.as_tensor(rows).detach()
-    array = np.asarray(rows)  # the copy is writable, in order and of the machine's byte order, as torch wants it
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+def as_rows(name: str, values: Any) -> Tensor:
+    """As :func:`as_tensor`, but lists of Python's numbers, which are of double precision, stay so."""
+    rows = as_tensor(name, values)
+    is_list = not isinstance(values, Tensor) and not hasattr(values, "__array__")
+    if is_list and rows.dtype == torch.float32 and rows.device.type != "mps":
+        return torch.as_tensor(values, dtype=torch.float64).detach()
+    return rows
+
+
+def as_tensor(name: str, values: Any) -> Tensor:
+    """A tensor, an array, or nested lists of numbers as a detached tensor of the same shape.
+
+    Args:
+        name: What messages call the values, in the plural.
+        values: What the user passed.
+
+    Raises:
+        TypeError: The values can not be made a tensor.
+    """
+    try:
+        if isinstance(values, Tensor) or not hasattr(values, "__array__"):
+            return torch.as_tensor(values).detach()
+        array = np.asarray(values)
+        if array.dtype == np.longdouble:  # which torch does not know
+            with np.errstate(over="ignore"):
+                array = array.astype(np.float64)
+        # The copy is writable, in order and of the machine's byte order, as torch wants it.
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(
+            f"{name} must be a tensor or an array of numbers, but are of type {type(values).__name__}: {error}. "
+            "Convert them first."
+        ) from error
 
 
 def _check_shapes(first: Tensor, second: Tensor, names: tuple[str, str]) -> None:

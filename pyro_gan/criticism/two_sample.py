@@ -24,8 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_gan.checks import positive_integer
+from pyro_gan.checks import is_real_number, positive_integer
+from pyro_gan.criticism.distances import distances, products_are_exact_enough
+from pyro_gan.criticism.kernels import bandwidths_of, extent, gaussian, kernel_sums, scaled_widths
 from pyro_gan.criticism.rows import matching_rows
+from pyro_gan.criticism.scales import center, double, in_units_of_data, times_power, unit_columns, without_scale
 
 CHUNK_ENTRIES = 2**22
 """How many kernel values or projections are held at once: 32 MiB in double precision."""
@@ -83,7 +86,7 @@ def mmd_test(
         distributions.
 
     Raises:
-        TypeError: `bandwidth` is no number and holds none, or `num_permutations` is no integer.
+        TypeError: `bandwidth` is no number and holds none, `num_permutations` is no integer, or rows are no numbers.
         ValueError: Devices or event shapes differ, a sample has fewer than two rows, values are not finite numbers of
             floating point, or `bandwidth` or `num_permutations` is not positive.
 
@@ -100,11 +103,15 @@ def mmd_test(
         Gretton, Borgwardt, Rasch, Schölkopf and Smola (2012), "A Kernel Two-Sample Test", lemma 6, and
         section 8 on the median heuristic; Phipson and Smyth (2010), "Permutation P-values Should Never Be Zero".
     """
-    bandwidths = None if bandwidth is None else _bandwidths(bandwidth)
+    bandwidths = None if bandwidth is None else bandwidths_of(bandwidth)
     num_permutations = positive_integer("num_permutations", num_permutations)
-    x, y = _double_rows(x, y)
-    kernel = partial(_gaussian, bandwidths=bandwidths or [_median_distance(torch.cat([x, y]))])
-    return _permutation_test(x, y, kernel, (len(x) * (len(x) - 1), len(y) * (len(y) - 1)), num_permutations)
+    x, y, power = _scaled_rows(x, y)
+    rows = torch.cat([x, y])
+    bound = extent(rows)
+    widths, excess = scaled_widths(bandwidths, power, bound) if bandwidths else ([_median_distance(rows)], 0)
+    kernel, num_pairs = partial(gaussian, widths=widths, extent=bound), (len(x) * (len(x) - 1), len(y) * (len(y) - 1))
+    statistic, pvalue = _permutation_test(x, y, kernel, num_pairs, num_permutations, min(widths))
+    return TestResult(times_power(statistic, -2 * excess), pvalue)
 
 
 def energy_test(x: Any, y: Any, *, num_permutations: int = 999) -> TestResult:
@@ -122,9 +129,9 @@ def energy_test(x: Any, y: Any, *, num_permutations: int = 999) -> TestResult:
         The energy distance, in the data's units, and the probability of one as large, from equal distributions.
 
     Raises:
-        TypeError: `num_permutations` is no integer.
+        TypeError: `num_permutations` is no integer, or rows are no numbers.
         ValueError: Devices or event shapes differ, a sample has fewer than two rows, values are not finite numbers of
-            floating point, or `num_permutations` is not positive.
+            floating point, `num_permutations` is not positive, or the distance is larger than the largest number.
 
     Example:
         >>> energy_test(torch.zeros(4), torch.ones(4)).statistic
@@ -138,8 +145,9 @@ def energy_test(x: Any, y: Any, *, num_permutations: int = 999) -> TestResult:
         is this one times num_rows * other_num_rows / (num_rows + other_num_rows); the p-value is the same.
     """
     num_permutations = positive_integer("num_permutations", num_permutations)
-    x, y = _double_rows(x, y)
-    return _permutation_test(x, y, torch.neg, (len(x) ** 2, len(y) ** 2), num_permutations)
+    x, y, power = _scaled_rows(x, y)
+    statistic, pvalue = _permutation_test(x, y, torch.neg, (len(x) ** 2, len(y) ** 2), num_permutations)
+    return TestResult(in_units_of_data("the energy distance", statistic, power), pvalue)
 
 
 def ks_test(x: Any, y: Any) -> MarginalTestResult:
@@ -157,6 +165,7 @@ def ks_test(x: Any, y: Any) -> MarginalTestResult:
         `statistics` and `pvalues`: arrays with shape `(event_size,)`, a dimension each, of flattened events.
 
     Raises:
+        TypeError: Rows are no numbers.
         ValueError: Devices or event shapes differ, a sample has fewer than two rows, or values are not finite numbers
             of floating point.
 
@@ -198,9 +207,10 @@ def sliced_wasserstein(x: Any, y: Any, *, num_projections: int = 1000, p: Litera
         The distance, in the data's units, 0 for equal samples.
 
     Raises:
-        TypeError: `num_projections` is no integer.
+        TypeError: `num_projections` is no integer, or rows are no numbers.
         ValueError: Devices or event shapes differ, a sample has fewer than two rows, values are not finite numbers of
-            floating point, `num_projections` is not positive, or `p` is neither 1 nor 2.
+            floating point, `num_projections` is not positive, `p` is neither 1 nor 2, or the distance is larger than
+            the largest number.
 
     Example:
         >>> sliced_wasserstein(torch.tensor([0.0, 4.0]), torch.tensor([1.0, 1.0, 5.0, 5.0]))    # moved by 1
@@ -215,9 +225,11 @@ def sliced_wasserstein(x: Any, y: Any, *, num_projections: int = 1000, p: Litera
         Rabin, Peyré and Pfister (2015), "Sliced and Radon Wasserstein Barycenters of Measures".
     """
     num_projections = positive_integer("num_projections", num_projections)
-    if p not in (1, 2):
+    if not is_real_number(p) or p not in (1, 2):
         raise ValueError(f"p must be 1 or 2, but is {p!r}.")
-    x, y = _double_rows(x, y)
+    x, y, power = _scaled_rows(x, y)
+    middle = center(torch.cat([x, y]))  # what both samples have in common would cost the projections' digits
+    x, y = x - middle, y - middle
     at_once = max(1, CHUNK_ENTRIES // max(len(x) + len(y), x.shape[1]))
     sizes = [min(at_once, num_projections - start) for start in range(0, num_projections, at_once)]
     directions = (
@@ -225,7 +237,7 @@ def sliced_wasserstein(x: Any, y: Any, *, num_projections: int = 1000, p: Litera
         for size in sizes
     )
     total = sum(float(_wasserstein(x @ towards, y @ towards, p).sum()) for towards in directions)
-    return (total / num_projections) ** (1 / p)
+    return in_units_of_data("the distance", (total / num_projections) ** (1 / p), power)
 
 
 def c2st(x: Any, y: Any, *, seed: int | None = 1) -> float:
@@ -233,8 +245,8 @@ def c2st(x: Any, y: Any, *, seed: int | None = 1) -> float:
 
     The definition of the simulation-based inference benchmark: both samples are z-scored by x's mean and standard
     deviation, a network with two layers of 10 * event_size rectifiers learns to tell them apart, and the mean accuracy
-    over five shuffled cross-validation folds is the answer. A column that is constant in x is only centered: at 0 in x,
-    and in y too where it is the same constant.
+    over five shuffled cross-validation folds is the answer. A column that is constant in x is centered: at 0 in x,
+    and in y too where it is the same constant; else the largest difference in y is brought to a number from 8 to 16.
 
     Args:
         x: The reference, with shape `(num_rows, *event_shape)`, at least five rows, a floating-point tensor or array.
@@ -246,7 +258,7 @@ def c2st(x: Any, y: Any, *, seed: int | None = 1) -> float:
         The accuracy, from 0 to 1: 0.5 for equal distributions, 1 for disjoint ones.
 
     Raises:
-        TypeError: `seed` is no integer.
+        TypeError: `seed` is no integer, or rows are no numbers.
         ValueError: Devices or event shapes differ, a sample has fewer than five rows, values are not finite numbers of
             floating point, or `seed` is not from 0 to 2**32 - 1.
 
@@ -268,7 +280,7 @@ def c2st(x: Any, y: Any, *, seed: int | None = 1) -> float:
 
     seed = _seed(seed)
     x, y = _rows(x, y, at_least=5)
-    rows = torch.cat(_z_scored(x, y)).cpu().numpy()
+    rows = torch.cat(_z_scored(*unit_columns(x.cpu(), y.cpu()))).numpy()
     labels = np.repeat([0, 1], [len(x), len(y)])
     classifier = MLPClassifier((10 * x.shape[1],) * 2, solver="adam", max_iter=1000, random_state=seed)
     folds = KFold(5, shuffle=True, random_state=seed)
@@ -281,43 +293,21 @@ def _rows(x: Any, y: Any, at_least: int = 2) -> tuple[Tensor, Tensor]:
     return matching_rows(x, y, names=("rows of x", "rows of y"), at_least=at_least)
 
 
-def _double_rows(x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    """Rows in double precision, where their device has it: the statistics are small differences of large sums."""
-    x, y = _rows(x, y)
-    return (x, y) if x.device.type == "mps" else (x.double(), y.double())
-
-
-def _bandwidths(bandwidth: Any) -> list[float]:
-    try:
-        bandwidths = torch.as_tensor(bandwidth, dtype=torch.float64).reshape(-1).tolist()
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"bandwidth must be a number or a sequence of numbers, but is {bandwidth!r}.") from None
-    if not bandwidths or not all(0 < width < math.inf for width in bandwidths):
-        raise ValueError(f"bandwidth must be a positive number, or a sequence of such, but is {bandwidth!r}.")
-    return bandwidths
-
-
-def _gaussian(distances: Tensor, bandwidths: list[float]) -> Tensor:
-    """The mean of the Gaussian kernels."""
-    values = torch.zeros_like(distances)
-    for width in bandwidths:
-        values += (distances / width).square_().mul_(-0.5).exp_()
-    return values / len(bandwidths)
+def _scaled_rows(x: Any, y: Any) -> tuple[Tensor, Tensor, int]:
+    """Rows over `2**power`, and `power`, in double precision: the statistics are small differences of large sums."""
+    (x, y), power = without_scale(*(double(rows) for rows in _rows(x, y)))
+    return x, y, power
 
 
 def _median_distance(rows: Tensor) -> float:
     """The median distance between two of some of the rows, or something positive in its place."""
     rows = rows[torch.randperm(len(rows), device=rows.device)[:MEDIAN_ROWS]] if len(rows) > MEDIAN_ROWS else rows
     pairs = torch.ones(len(rows), len(rows), dtype=torch.bool, device=rows.device).triu(1)
-    distances = _distances(rows, rows)[pairs]
-    return next(width for width in (float(distances.quantile(0.5)), float(distances.mean()), 1.0) if width > 0)
-
-
-def _distances(rows: Tensor, others: Tensor) -> Tensor:
-    """Euclidean distances, with shape `(num_rows, num_others)`."""
-    uses_products = rows.shape[1] > DIRECT_SIZE
-    mode = "use_mm_for_euclid_dist" if uses_products else "donot_use_mm_for_euclid_dist"
-    return torch.cdist(rows, others, compute_mode=mode)
+    centered = rows - center(rows)
+    values = distances(centered, centered, rows.shape[1] > DIRECT_SIZE)[pairs]
+    if not products_are_exact_enough(centered, width=float(values.quantile(0.5))):
+        values = distances(rows, rows, from_products=False)[pairs]  # a median of rounding, of equal rows, is not 0
+    return next(width for width in (float(values.quantile(0.5)), float(values.mean()), 1.0) if width > 0)
 
 
 def _permutation_test(
@@ -326,28 +316,32 @@ def _permutation_test(
     kernel: Callable[[Tensor], Tensor],
     num_pairs: tuple[int, int],
     num_permutations: int,
-) -> TestResult:
-    """The statistic's rank among those of random relabellings.
+    width: float = math.inf,
+) -> tuple[float, float]:
+    """The statistic, and by its rank among those of random relabellings its p-value.
 
     Args:
-        x: Rows with shape `(num_rows, event_size)`.
+        x: Scaled rows with shape `(num_rows, event_size)`.
         y: Rows with shape `(other_num_rows, event_size)`.
         kernel: From distances to similarities of the same shape.
         num_pairs: By what the sums over pairs within x and within y are divided.
         num_permutations: The number of relabellings.
+        width: The smallest difference of distances that the kernel sees.
     """
     rows = torch.cat([x, y])
-    rows = rows - rows.mean(0)  # distances from products lose the fewest digits around the origin
-    statistics, scale = [], 0.0
+    centered = rows - center(rows)  # distances from products lose the fewest digits around the origin
+    from_products = rows.shape[1] > DIRECT_SIZE and products_are_exact_enough(centered, width=width)
+    rows = centered if from_products else rows
+    statistics, scale, at_once = [], 0.0, max(1, CHUNK_ENTRIES // len(rows))
     for labels in _labels(len(x), rows, num_permutations):
-        within_x, touching_x, total = _kernel_sums(rows, labels, kernel)
+        within_x, touching_x, total = kernel_sums(rows, labels, kernel, from_products, at_once)
         within_y, across = total - 2 * touching_x + within_x, touching_x - within_x
         statistics.append(within_x / num_pairs[0] + within_y / num_pairs[1] - 2 * across / (len(x) * len(y)))
         scale = abs(float(total)) / (len(x) * len(y))
     observed, *permuted = torch.cat(statistics).tolist()
     tie = 1000 * torch.finfo(rows.dtype).eps * scale  # equal partitions, summed in another order
     num_larger = sum(statistic >= observed - tie for statistic in permuted)
-    return TestResult(observed, (1 + num_larger) / (1 + num_permutations))
+    return observed, (1 + num_larger) / (1 + num_permutations)
 
 
 def _labels(num_x: int, rows: Tensor, num_permutations: int) -> Iterator[Tensor]:
@@ -357,24 +351,6 @@ def _labels(num_x: int, rows: Tensor, num_permutations: int) -> Iterator[Tensor]
     are_x = (order < num_x for order in orders)
     while lines := list(islice(are_x, max(1, LABEL_ENTRIES // len(rows)))):
         yield torch.stack(lines).to(rows.dtype)
-
-
-def _kernel_sums(rows: Tensor, labels: Tensor, kernel: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The kernel summed over pairs of two rows called x, over pairs whose first row is, and over all pairs.
-
-    A pair of a row and itself counts nothing. Blocks of the kernel matrix, as large as fit at once, are summed by
-    matrix products with the labels.
-    """
-    within_x, touching_x, total = labels.new_zeros(len(labels)), labels.new_zeros(len(labels)), labels.new_zeros(())
-    height = max(1, CHUNK_ENTRIES // len(rows))
-    for start in range(0, len(rows), height):
-        block = kernel(_distances(rows[start : start + height], rows))
-        block.diagonal(start).zero_()
-        are_x, row_sums = labels[:, start : start + height], block.sum(1)
-        within_x += (labels @ block.T).mul_(are_x).sum(1)
-        touching_x += are_x @ row_sums
-        total += row_sums.sum()
-    return within_x, touching_x, total
 
 
 def _holm(pvalues: np.ndarray) -> np.ndarray:
