@@ -39,7 +39,9 @@ LARGEST_WATCHED = 4096
 
 
 class WarnOfFailures(Callback):
-    """Warns where the discriminator wins outright for long, draws collapse, the generator's gradient vanishes, or
+    """Warns of the classic failures, once each in a run of at least 500 steps.
+
+    These are: the discriminator wins outright for long; draws have collapsed; the generator's gradient has vanished;
     parameters still move in one direction when the run ends.
     """
 
