@@ -126,6 +126,24 @@ def test_parameters_that_take_turns_are_all_trained():
     assert pyro.param("loc_0").item() != 0 and pyro.param("loc_1").item() != 0
 
 
+def test_a_part_that_is_detached_later_is_told_of_once():
+    detaches = []
+
+    def model(batch_size):
+        loc, scale = pyro.param("loc", torch.tensor(0.0)), pyro.param("scale", torch.tensor(1.0))
+        with pyro.plate("data", batch_size):
+            eps = pyro.sample("eps", dist.Normal(0.0, 1.0))
+            pyro.deterministic("x", loc + (scale.detach() if detaches else scale) * eps, event_dim=0)
+
+    inference = GANInference(model, scalar_discriminator(4)).run(NUMBERS, num_steps=2, progress=False)
+    detaches.append(True)
+    with pytest.warns(
+        RuntimeWarning, match="have had no gradient for 100 steps, as they had before.*: 'scale'"
+    ) as told:
+        inference.run(NUMBERS, num_steps=250, progress=False)
+    assert len(told) == 1
+
+
 def test_a_guide_whose_network_is_made_again_is_told():
     def model(x):
         with pyro.plate("data", len(x)):

@@ -32,7 +32,7 @@ ORDER = [
     ),
     *("players.handler", "players.calls", "players.player", "players.discriminator", "players.model"),
     "players.replicates",
-    *("training", "training.clock", "training.minibatches", "training.samples", "training.averaging"),
+    *("training", "training.clock", "training.minibatches", "training.samples", "training.averaging", "training.reach"),
     *(
         "training.divergence",
         "training.optimizer_state",

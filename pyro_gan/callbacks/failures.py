@@ -28,6 +28,9 @@ COLLAPSED = 0.03
 VANISHED = 1e-6
 """The part of its largest norm below which a gradient has vanished."""
 
+NOTHING = 1e-12
+"""The norm below which a gradient has vanished from the start."""
+
 NUM_MARKS = 10
 """The number of pieces of a run's second half between which parameters' movements are compared."""
 
@@ -85,16 +88,16 @@ class WarnOfFailures(Callback):
         norm = math.sqrt(sum(float(gradient.detach().square().sum()) for gradient in map(_dense, gradients)))
         self.largest_norm = max(self.largest_norm, norm)
         step = inference.clock.step
-        if norm > VANISHED * self.largest_norm or not math.isfinite(norm):
+        if norm > max(VANISHED * self.largest_norm, NOTHING) or not math.isfinite(norm):
             self.vanished_since = None
         elif self.vanished_since is None:
             self.vanished_since = step
         elif step - self.vanished_since >= LONG:
             self._tell(
                 "vanished",
-                f"the generator's gradient has vanished: for {LONG} steps its norm has been below {VANISHED} of its "
-                "largest. Use the default loss or loss='non-saturating', whose gradient stays where the discriminator "
-                "is sure, and a penalty.",
+                f"the generator's gradient has vanished: for {LONG} steps its norm has been about {norm:.2g}, and its "
+                f"largest was {self.largest_norm:.2g}. Use the default loss or NonSaturating(), whose gradient stays "
+                "where the discriminator is sure, and a penalty.",
             )
 
     def _look_at_draws(self, inference: Inference) -> None:

@@ -32,6 +32,7 @@ class ImplicitModel(Player):
 
     Raises:
         TypeError: The model is not callable, or `site` is not a name or several.
+        ValueError: `site` has a name twice.
     """
 
     def __init__(
@@ -49,6 +50,9 @@ class ImplicitModel(Player):
             not isinstance(sites, list | tuple) or not sites or not all(isinstance(name, str) for name in sites)
         ):
             raise TypeError(f"site must be a site's name or a list of names, but is {site!r}.")
+        twice = [name for number, name in enumerate(sites or ()) if name in (sites or ())[:number]]
+        if twice:
+            raise ValueError(f"site names {twice[0]!r} twice. Name each site once.")
         super().__init__(model, device, move)
         self.role = role
         self.sites = None if sites is None else tuple(sites)

@@ -50,7 +50,7 @@ class Samples(NamedTuple):
         """Refuse samples of different event shapes or kinds of numbers; this reads no value.
 
         Raises:
-            ValueError: They differ; the message has the site and both.
+            ValueError: They differ, or the model draws none; the message has the site.
         """
         for site, fake in self.fake.items():
             real = self.real[site]
@@ -59,6 +59,10 @@ class Samples(NamedTuple):
                     f"real and fake rows differ at site {site!r}: the {_source(real)} have shape {_show(real)}, "
                     f"the model's {_show(fake)}. Both must be (num_rows, *event_shape) with the same event shape; "
                     "draw the model's rows in a pyro.plate."
+                )
+            if not len(fake):
+                raise ValueError(
+                    f"the model draws no rows at site {site!r}. Draw them in a plate with at least one row."
                 )
             if fake.is_floating_point() and not real.is_floating_point():
                 raise ValueError(

@@ -15,7 +15,6 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pyro_gan.checks import listed
 from pyro_gan.losses import Loss
 from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction
 from pyro_gan.players.batch import Batch
@@ -26,6 +25,7 @@ from pyro_gan.players.selection import Selection
 from pyro_gan.training.averaging import MovingAverage
 from pyro_gan.training.divergence import Diverged, Divergence, OnDivergence, Seen, are_finite, beginning, message
 from pyro_gan.training.optimizers import PlayerOptimizer
+from pyro_gan.training.reach import Reach
 from pyro_gan.training.record import StepRecord
 from pyro_gan.training.samples import Samples
 
@@ -94,14 +94,14 @@ class Step:
         self.for_discriminator: GradientFunction = self.discriminator_gradients
         self.for_generator: GradientFunction = self.generator_gradients
         self.divergence = Divergence()
-        self._missed: frozenset[str] = frozenset()
+        self._reach = Reach()
         self._shared: Samples | None = None
         self._seen: Seen | None = None
         self._start: Tensor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is in no step."""
-        return {**vars(self), "_shared": None, "_seen": None, "_start": None, "_missed": frozenset()}
+        return {**vars(self), "_shared": None, "_seen": None, "_start": None, "_reach": Reach()}
 
     def take_eagerly(self) -> None:
         """Compute gradients operation by operation."""
@@ -183,7 +183,7 @@ class Step:
         if game.selection:
             parameters = {name: leaf for name, leaf in parameters.items() if name in game.selection}
         values = _gradients(loss, parameters)
-        self._check_reach(samples, parameters, values)
+        self._reach.check(samples, parameters, values, game.generator_parameters)
         return Gradients(parameters, values, loss.detach())
 
     def _gradients(self, player: PlayerName, batch: Batch) -> Gradients:
@@ -240,25 +240,6 @@ class Step:
                 decaying |= player.decaying()
         game.optim.meet(game.generator_parameters(), decaying)
         game.optim_d.meet(game.discriminator.parameters, game.discriminator.decaying())
-
-    def _check_reach(self, samples: Samples, parameters: dict[str, Tensor], values: tuple[Tensor | None, ...]) -> None:
-        """See why a parameter got no gradient: one that a model leaves out for a while may, one that is lost may not.
-
-        Raises:
-            ValueError: No parameter got one, or the draws depend on others than those that are registered.
-        """
-        missed = frozenset(name for name, value in zip(parameters, values, strict=True) if value is None)
-        if parameters and missed == self._missed:  # as at the last step
-            return
-        self._missed = missed
-        if (not missed and parameters) or not self.game.generator_parameters():  # all are reached, or frozen
-            return
-        samples.check_parameters()
-        if not any(value is not None for value in values):
-            raise ValueError(
-                f"no parameter of the generator's side got a gradient ({listed(parameters)}): its loss "
-                "does not depend on them at this step. Compute the compared sites from them, without detach()."
-            )
 
     def _update_discriminator(self, found: Gradients, *flag: Tensor) -> None:
         game = self.game
