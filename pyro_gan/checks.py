@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
-LONGEST_SHOWN = 200
+LONGEST_SHOWN = 500
 """The number of characters of a value that a message shows."""
 
 MOST_LISTED = 20

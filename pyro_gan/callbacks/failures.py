@@ -53,8 +53,8 @@ class WarnOfFailures(Callback):
         self.first = len(inference.history["step"])
         self.largest_norm = 0.0
         self.vanished_since: int | None = None
-        self.way = 0.0
-        """How far an optimizer of Adam's kind can have moved a number since the first mark."""
+        self.ways: list[float] = []
+        """How far an optimizer of Adam's kind can have moved a number from each mark to the next."""
         self.marks: list[dict[str, Tensor]] = []
         self.marked_at = 0
 
@@ -118,7 +118,7 @@ class WarnOfFailures(Callback):
         if optimizer is None or not type(optimizer).__name__.startswith(("Adam", "NAdam", "RAdam")):
             return
         if self.marks:
-            self.way += max(group["lr"] for group in optimizer.param_groups) * (done - self.marked_at)
+            self.ways.append(max(group["lr"] for group in optimizer.param_groups) * (done - self.marked_at))
         self.marked_at = done
         self.marks.append(
             {
@@ -129,15 +129,16 @@ class WarnOfFailures(Callback):
         )
 
     def _look_at_movements(self) -> None:
-        """See whether parameters have gone one way, and most of the way that their optimizer could go."""
-        if len(self.marks) < NUM_MARKS // 2 or not self.way > 0:
+        """See whether parameters have gone one way, and to the last most of the way that their optimizer could go."""
+        way = sum(self.ways[-NUM_MARKS // 2 :])
+        if len(self.ways) < NUM_MARKS or not way > 0:
             return
         marching = {}
         for name, last in self.marks[-1].items():
             if all(name in mark and mark[name].shape == last.shape for mark in self.marks):
                 moves = torch.stack([mark[name] for mark in self.marks]).double().diff(dim=0)
                 is_one_way = (moves > 0).all(0) | (moves < 0).all(0)
-                is_far = moves.sum(0).abs() > MARCHING * self.way
+                is_far = moves[-NUM_MARKS // 2 :].sum(0).abs() > MARCHING * way
                 if (is_one_way & is_far).double().mean() >= 0.5:
                     marching[name] = float(moves.sum(0).abs().max())
         if marching:

@@ -131,7 +131,7 @@ class Read(Stream):
     def __next__(self) -> Batch:
         if self._iterator is None:
             self._begin()
-        for value in self._iterator or ():
+        for value in () if self._iterator is None else self._iterator:
             self.position += 1
             return as_batch(value, self.device, is_own=True)
         if self._iterator is self.source:
@@ -162,7 +162,7 @@ class Read(Stream):
             own.set_state(state["generator"])
         self._begin()
         while self.position < state["position"]:
-            if next(self._iterator or iter(()), self) is self:
+            if self._iterator is None or next(self._iterator, self) is self:
                 raise ValueError(
                     f"the run goes on after {state['position']} minibatches of the data, but there are only "
                     f"{self.position}. An iterator can be read only once: make a new one, from its beginning."
