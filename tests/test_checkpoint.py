@@ -3,10 +3,12 @@
 import pickle
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import pyro
 import pytest
+import stored
 import torch
 from killed import killed, same
 from models import location_model, network_model, networks, scalar_discriminator
@@ -434,3 +436,33 @@ def test_files_hold_tensors_numbers_strings_lists_and_dictionaries(tmp_path):
     content = {"tensor": torch.arange(3), "nested": [{"a": 1.5, "b": None}, "text", True]}
     write_file(tmp_path / "file", content)
     assert same(read_file(tmp_path / "file"), content)
+
+
+# Files of the past
+
+
+STORED = Path(__file__).parent / "states"
+
+
+def test_a_stored_state_of_the_first_format_is_read():
+    """What a later version can not read, it must refuse by saying so; until then it reads these."""
+    inference = stored.gan().load(STORED / "gan-1.state")
+    history = inference.history
+    assert history["step"] == [1, 2, 3, 4, 5] and history["score"][-1] == 0.25
+    assert inference.num_steps_taken == 5 and inference.clock.step == 5
+    state = inference.state_dict()
+    loc, average = state["model"]["parameters"]["loc"], state["average"]["values"]["loc"]
+    inference.sample(3)
+    assert pyro.param("loc").item() == loc.item() != 0
+    assert inference.average.values["loc"] == average != loc
+    inference.run(stored.DATA, num_steps=2, batch_size=10, progress=False)
+    assert inference.history["step"][-1] == 7
+
+
+def test_a_stored_posterior_of_the_first_format_answers():
+    inference = stored.bigan().load(STORED / "bigan-1.state")
+    draws = inference.sample_posterior(torch.tensor(1.0), num_samples=500)["z"]
+    assert draws.shape == (500,) and 0.3 < draws.std() < 3
+    inference.run(stored.DATA, num_steps=1, batch_size=10, progress=False)
+    with pytest.raises(ValueError, match="whose class is BiGANInference, but this one's is GANInference"):
+        stored.gan().load(STORED / "bigan-1.state")

@@ -59,9 +59,10 @@ def take_over(inference: Stateful, state: dict[str, Any]) -> None:
     Raises:
         ValueError: This is no state, or one of another inference: the message says what differs.
     """
+    if isinstance(state, dict) and "description" in state:
+        _check_description(state["description"], description_of(inference))
     if not isinstance(state, dict) or set(state) != inference.names_in_state():
         raise ValueError("expected a state that state_dict() returned, but this is none. Pass what it returned.")
-    _check_description(state["description"], description_of(inference))
     for name, player in inference.players().items():
         player.check_state_dict(state[name])
     for name, optimizer in inference.optimizers().items():
