@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_gan.checks import shown
-from pyro_gan.players.first_look import RandomStates, random_states, set_random_states
+from pyro_gan.players.first_look import RandomStates, kept_random_state, random_states, set_random_states
 from pyro_gan.training.checkpoint import Folder
 from pyro_gan.training.clock import Clock
 from pyro_gan.training.hooks import Hooks
@@ -102,9 +102,10 @@ class Keeper:
             return Point(num_steps, is_over=True, random=RandomStates.from_state_dict(content["random"]))
         self._check_data(run["data"])
         states = self._matched(run["callbacks"])
+        with kept_random_state(self.inference.device):
+            self.batches.stream.load_state_dict(run["place"])
         self.inference.load_state_dict(content["state"])
         clock.runs = number - 1
-        self.batches.stream.load_state_dict(run["place"])
         return Point(run["done"], states=states, random=RandomStates.from_state_dict(content["random"]))
 
     def is_due(self) -> bool:
