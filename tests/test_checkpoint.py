@@ -15,10 +15,11 @@ from models import location_model, network_model, networks, scalar_discriminator
 from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_gan import BiGANInference, GANInference, ImplicitKLqp, WGANInference
-from pyro_gan.callbacks import Callback, Evaluate, KeepBest
+from pyro_gan.callbacks import Callback, Evaluate, FinalMean, KeepBest
 from pyro_gan.losses import NonSaturating
-from pyro_gan.penalties import R1
+from pyro_gan.penalties import R1, Penalty
 from pyro_gan.training.checkpoint import FORMAT, read_file, write_file
+from pyro_gan.training.resuming import Keeper
 
 ROWS = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
 
@@ -112,9 +113,7 @@ def test_a_damaged_checkpoint_is_left_out_and_told(tmp_path):
 
 def test_a_folder_is_not_mixed_up(tmp_path):
     make().run(ROWS, num_steps=5, progress=False, checkpoint=tmp_path)
-    with pytest.raises(
-        ValueError, match=r"holds checkpoints of another run, and resume is 'never'. Name another folder"
-    ):
+    with pytest.raises(ValueError, match=r"holds checkpoints of another run, with which those of this one would mix"):
         make().run(ROWS, num_steps=5, progress=False, checkpoint=tmp_path, resume="never")
     with pytest.raises(ValueError, match="resume must be 'auto' or 'never', but is True"):
         make().run(ROWS, num_steps=5, progress=False, checkpoint=tmp_path, resume=True)
@@ -122,6 +121,163 @@ def test_a_folder_is_not_mixed_up(tmp_path):
         make().run(ROWS[:50], num_steps=9, progress=False, checkpoint=tmp_path)
     with pytest.raises(ValueError, match=r"of an inference whose loss is Relativistic\(\), but this one's is NonSat"):
         make(loss=NonSaturating(), penalty=R1()).run(ROWS, num_steps=9, progress=False, checkpoint=tmp_path)
+
+
+def test_other_data_of_the_same_shape_are_told_apart(tmp_path):
+    make().run(ROWS, num_steps=5, progress=False, checkpoint=tmp_path)
+    for num_steps in (5, 9):  # also where nothing is left to do
+        with pytest.raises(ValueError, match="was on data of"):
+            make().run(ROWS + 1, num_steps=num_steps, progress=False, checkpoint=tmp_path)
+
+
+def test_a_second_run_of_another_inference_does_not_write_among_others_files(tmp_path):
+    make().run(ROWS, num_steps=50, progress=False, checkpoint=tmp_path, checkpoint_every=10)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    other = make().run(ROWS, num_steps=2, progress=False)
+    for resume in ("auto", "never"):
+        with pytest.raises(ValueError, match="holds checkpoints of another run"):
+            other.run(ROWS, num_steps=5, progress=False, checkpoint=tmp_path, resume=resume)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_script_that_is_run_again_is_told_so_and_has_its_callbacks_results(tmp_path, capsys):
+    def script():
+        best = KeepBest("gap", smaller_is_better=True)
+        watch = [Evaluate(gap, ROWS, every=3, num_samples=9), best]
+        inference = make().run(ROWS, num_steps=10, callbacks=watch, checkpoint=tmp_path, checkpoint_every=5)
+        return best.value, best.step, inference.state_dict()
+
+    first = script()
+    capsys.readouterr()
+    assert same(list(script()), list(first)) and first[1] > 0
+    assert "going on from step 10/10" in capsys.readouterr().err
+
+
+def test_a_kill_between_the_last_step_and_the_end_loses_no_ending(tmp_path):
+    def script():
+        watch = [Evaluate(gap, ROWS, every=3, num_samples=9), KeepBest("gap", smaller_is_better=True)]
+        return (
+            make()
+            .run(ROWS, num_steps=10, progress=False, callbacks=watch, checkpoint=tmp_path, checkpoint_every=5)
+            .state_dict()
+        )
+
+    class Killed(Exception):
+        pass
+
+    def killed_writing(self, is_over=False):
+        if is_over:
+            raise Killed
+        return write(self, is_over)
+
+    write, expected = Keeper.write, None
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Keeper, "write", killed_writing)
+        script()
+    expected = script()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert same(script(), expected)
+
+
+def test_a_run_that_is_made_longer_has_a_final_mean_of_its_own(tmp_path):
+    class Locations(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_step(self, inference):
+            self.seen.append(inference.model.parameters["generator$$$0.bias"].detach().clone())
+
+    make().run(ROWS, num_steps=8, progress=False, callbacks=[FinalMean(0.5)], checkpoint=tmp_path)
+    seen = Locations()
+    longer = make().run(ROWS, num_steps=16, progress=False, callbacks=[seen, FinalMean(0.25)], checkpoint=tmp_path)
+    mean = torch.stack(seen.seen[-4:]).mean(0)
+    assert torch.allclose(longer.model.parameters["generator$$$0.bias"], mean)
+
+
+class Keeps(Callback):
+    """Keeps something of its own."""
+
+    def __init__(self, value):
+        self.value, self.loaded = value, None
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.loaded = state["value"]
+
+
+def test_what_a_callback_keeps_is_written_as_it_can_be_read(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        make().run(
+            ROWS, num_steps=9, progress=False, callbacks=[Keeps(np.float64(1.5)), Cut(4)],
+            checkpoint=tmp_path, checkpoint_every=2,
+        )  # fmt: skip
+    again = Keeps(0.0)
+    make().run(ROWS, num_steps=9, progress=False, callbacks=[again], checkpoint=tmp_path)
+    assert again.loaded == 1.5
+    with pytest.raises(
+        ValueError, match=r"the state of Keeps.state_dict.* holds \{1\} \(set\), which no file can hold"
+    ):
+        make().run(ROWS, num_steps=3, progress=False, callbacks=[Keeps({1})], checkpoint=tmp_path / "new")
+
+
+def test_an_iterator_that_has_been_read_is_not_read_on(tmp_path):
+    source = (torch.randn(16, 3) for _ in range(1000))
+    inference, options = make(), {"num_steps": 9, "progress": False, "checkpoint": tmp_path, "checkpoint_every": 2}
+    with pytest.raises(KeyboardInterrupt):
+        inference.run(source, callbacks=[Cut(5)], **options)
+    with pytest.raises(ValueError, match="an iterator that has been read already in this process. Make a new one"):
+        inference.run(source, **options)
+    assert inference.run((torch.randn(16, 3) for _ in range(1000)), **options).num_steps_taken == 9
+
+
+def test_the_generator_of_a_sampler_goes_on(tmp_path):
+    def data():
+        sampler = torch.utils.data.RandomSampler(range(100), generator=torch.Generator().manual_seed(5))
+        return DataLoader(TensorDataset(ROWS), batch_size=16, sampler=sampler)
+
+    def script(*callbacks, **options):
+        return make().run(data(), num_steps=30, progress=False, callbacks=callbacks, **options).state_dict()
+
+    with pytest.raises(KeyboardInterrupt):
+        script(Cut(20), checkpoint=tmp_path, checkpoint_every=3)
+    assert same(script(checkpoint=tmp_path), script())
+
+
+def test_a_schedule_goes_on_where_parameters_appear_after_resuming(tmp_path):
+    def model(batch_size):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        if len(steps) > 12:
+            loc = loc + pyro.param("late", torch.tensor(0.0))
+        with pyro.plate("data", batch_size):
+            eps = pyro.sample("eps", pyro.distributions.Normal(0.0, 1.0))
+            pyro.deterministic("x", loc + eps, event_dim=0)
+
+    class Count(Callback):
+        def on_step(self, inference):
+            steps[:] = range(inference.clock.done)
+
+    def falling(leaves):
+        return torch.optim.lr_scheduler.ExponentialLR(torch.optim.Adam(leaves, lr=0.01), 0.9)
+
+    def script(*callbacks, **options):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        inference = GANInference(model, scalar_discriminator(4), falling, falling)
+        inference.run(ROWS[:, 0], num_steps=20, progress=False, callbacks=[Count(), *callbacks], **options)
+        return inference.state_dict(), [group["lr"] for group in inference.optim.optimizer.param_groups]
+
+    steps = []
+    expected, rates = script()
+    steps.clear()
+    with pytest.raises(KeyboardInterrupt):
+        script(Cut(8), checkpoint=tmp_path, checkpoint_every=4)
+    steps[:] = range(8)
+    found, rates_found = script(checkpoint=tmp_path)
+    assert rates_found == rates
+    assert same(found["model"], expected["model"])
 
 
 def test_callbacks_that_kept_something_must_be_there_again(tmp_path):
@@ -298,6 +454,74 @@ def guided(kind):
     return kind(model, guide, loss=NonSaturating(), discriminator_steps=1)
 
 
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"discriminator_steps": 2}, "whose discriminator_steps is 1, but this one's is 2"),
+        ({"site": ["y"]}, "whose compared sites are 'x', but this one's are 'y'"),
+        ({"optim": lambda leaves: torch.optim.lr_scheduler.StepLR(torch.optim.Adam(leaves, 1e-3), 5)}, "StepLR"),
+        (
+            {"optim": lambda leaves: torch.optim.Adam(leaves, 1e-4)},
+            r"Adam\(lr=0.001\), but this one is Adam\(lr=0.0001\)",
+        ),
+    ],
+)
+def test_what_else_a_state_belongs_to(made, message):
+    def adam(leaves):
+        return torch.optim.Adam(leaves, 1e-3)
+
+    state = make(optim=adam).run(ROWS, num_steps=2, progress=False).state_dict()
+    other = make(**{"optim": adam, **made})
+    with pytest.raises(ValueError, match=message):
+        other.load_state_dict(state)
+        other.step(ROWS)
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.update(clock=3),
+        lambda state: state.update(history={"step": 1}),
+        lambda state: state.update(history={"step": [1], "generator_loss": []}),
+        lambda state: state.update(average={"values": 1}),
+        lambda state: state.update(optim=[]),
+        lambda state: state["optim"].update(groups=[{}]),
+        lambda state: state["model"].update(parameters={"a": 1.0}),
+        lambda state: state.update(num_updates="many"),
+        lambda state: state.update(description="GAN"),
+    ],
+)
+def test_a_state_that_is_changed_in_form_is_refused_and_nothing_changes(change, taken):
+    state = make().run(ROWS, num_steps=2, progress=False).state_dict()
+    change(state)
+    other = make(seed=1)
+    if taken:
+        other.run(ROWS, num_steps=taken, progress=False)
+    before = [leaf.detach().clone() for leaf in all_parameters(other)]
+    history = {name: list(values) for name, values in other.history.items()}
+    with pytest.raises(ValueError, match=r"expected a state that state_dict\(\) returned, but this is none"):
+        other.load_state_dict(state)
+    assert all(map(torch.equal, before, all_parameters(other))) and other.history == history
+
+
+def test_a_penalty_whose_weight_a_callback_moves_is_still_itself(tmp_path):
+    class Doubling(Penalty):
+        def __init__(self):
+            self.strength = 1.0
+
+        def __call__(self, judgement):
+            return self.strength * judgement.real_logits.square()
+
+        def after_update(self, parameters):
+            self.strength *= 2
+
+    first = make(loss=NonSaturating(), penalty=Doubling()).run(ROWS, num_steps=3, progress=False)
+    first.save(tmp_path / "state")
+    make(loss=NonSaturating(), penalty=Doubling()).load(tmp_path / "state")
+    first.load(tmp_path / "state")
+
+
 def test_a_bigans_state_is_not_implicit_klqps():
     state = guided(BiGANInference).run(ROWS[:, 0], num_steps=2, progress=False).state_dict()
     with pytest.raises(ValueError, match="whose class is BiGANInference, but this one's is ImplicitKLqp"):
@@ -361,7 +585,7 @@ def generator_of(inference):
     [
         (lambda leaves: torch.optim.Adam(leaves, 1e-3), r"optim is that of AdamW\(.*\), but this one is Adam\("),
         (
-            lambda leaves: torch.optim.AdamW(leaves, 1e-3, betas=(0.9, 0.999), weight_decay=0.0),
+            lambda leaves: torch.optim.AdamW(leaves, 2e-3, betas=(0.9, 0.999), weight_decay=0.0),
             r"that of AdamW\(betas=\[0.0, 0.99\]\), but this one is AdamW\(betas=\[0.9, 0.999\]\). Make the inference",
         ),
     ],

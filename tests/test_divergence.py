@@ -12,6 +12,7 @@ from torch import nn
 
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback
+from pyro_gan.losses import NonSaturating
 from pyro_gan.training.divergence import Divergence, are_finite, not_finite
 from pyro_gan.training.optimizers import PlayerOptimizer
 
@@ -77,6 +78,48 @@ def test_such_updates_can_be_left_out():
     assert all(torch.isfinite(tensor).all() for tensor in everything(inference))
     assert inference.num_steps_taken == 20
     assert [step for step, loss in enumerate(inference.history["discriminator_loss"], 1) if math.isnan(loss)] == [10]
+
+
+@pytest.mark.parametrize("choice", ["raise", "skip"])
+def test_batch_statistics_are_what_they_were_too(choice):
+    generator, discriminator = networks(batch_norm=True)
+    bad = []
+
+    def model(batch_size):
+        pyro.module("generator", generator)
+        with pyro.plate("data", batch_size):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            z = torch.where(torch.arange(batch_size)[:, None] == 3, NAN, z) if bad else z
+            pyro.deterministic("x", generator(z), event_dim=1)
+
+    inference = GANInference(model, discriminator, on_divergence=choice)
+    inference.step(ROWS)
+    before = [buffer.clone() for network in (generator, discriminator) for buffer in network.buffers()]
+    bad.append(True)
+    expected = pytest.raises(ValueError, match="row 0") if choice == "raise" else pytest.warns(RuntimeWarning)
+    with expected:
+        inference.step(ROWS)
+    now = [buffer for network in (generator, discriminator) for buffer in network.buffers()]
+    assert len(now) >= 3 and all(map(torch.equal, now, before))
+
+
+def test_one_player_alone_can_not_be_left_out_for_ever():
+    def bad(judgement):
+        return judgement.real_logits.sum() * NAN
+
+    inference = make(location_model, loss=NonSaturating(), penalty=bad, on_divergence="skip")
+    with pytest.warns(RuntimeWarning), pytest.raises(ValueError, match="100 updates in a row were not finite"):
+        inference.run(DATA, num_steps=500, progress=False)
+
+
+def test_what_a_device_leaves_out_now_and_then_does_not_add_up():
+    inference = make(location_model, on_divergence="skip")
+    with pytest.warns(RuntimeWarning, match="at step 0"):
+        for number in range(150):
+            inference.tell_left_out(number, number % 10 == 0)
+    with pytest.raises(ValueError, match="100 updates in a row"):
+        for number in range(150):
+            inference.tell_left_out(number, True)
 
 
 def test_a_run_can_choose_too():
@@ -181,7 +224,8 @@ def test_questions_tell_of_it_too():
 def test_flags_of_a_device_tell_what_looking_tells():
     good, bad = torch.zeros(3), torch.tensor([0.0, NAN])
     sparse = torch.sparse_coo_tensor(torch.tensor([[0]]), torch.tensor([INF]), (3,), check_invariants=True)
-    large = torch.full((9,), 3e38)  # whose sum is infinite
+    large = torch.full((9,), 1e18)
+    assert not are_finite([torch.full((9,), 1e30)])  # whose squares, which Adam averages, are infinite
     for tensors in ([good], [large, None], [good.double(), good]):
         assert are_finite(tensors)
         assert not not_finite([tensor for tensor in tensors if tensor is not None])

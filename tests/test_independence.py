@@ -12,6 +12,7 @@ import torch
 from killed import same
 from models import scalar_discriminator
 from test_contract import CASES, build, run
+from torch import nn
 
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback, FinalMean
@@ -61,9 +62,7 @@ def picklable_model(batch_size):
 
 
 def judge():
-    return torch.nn.Sequential(
-        torch.nn.Unflatten(0, (-1, 1)), torch.nn.Linear(1, 8), torch.nn.ELU(), torch.nn.Linear(8, 1)
-    )
+    return nn.Sequential(nn.Unflatten(0, (-1, 1)), nn.Linear(1, 8), nn.ELU(), nn.Linear(8, 1))
 
 
 @pytest.mark.parametrize("taken", [0, 3])
@@ -91,6 +90,42 @@ def test_a_copy_can_be_asked_and_saved_before_it_goes_on(tmp_path):
     assert same(twin.state_dict(), inference.state_dict())
     assert torch.equal(twin.log_ratio(DATA), inference.log_ratio(DATA))
     twin.save(tmp_path / "state")
+
+
+def test_a_question_to_a_copy_does_not_put_back_what_the_original_has_learned():
+    inference = GANInference(picklable_model, judge()).run(DATA + 3, num_steps=3, progress=False)
+    twin = copy.deepcopy(inference)
+    twin.sample(2)  # nothing has changed yet
+    twin = copy.deepcopy(inference)
+    inference.run(DATA + 3, num_steps=3, progress=False)
+    loc = pyro.param("loc").item()
+    with pytest.raises(
+        ValueError, match="this inference is a copy, and the parameter 'loc' of its model is that of the"
+    ):
+        twin.sample(2)
+    assert pyro.param("loc").item() == loc
+    twin.step(DATA + 3)  # which goes on from the copy's values
+    assert pyro.param("loc").item() != loc
+
+
+def test_a_copy_of_an_inference_whose_model_is_a_module_says_what_it_needs():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = nn.Linear(1, 1)
+
+        def forward(self, batch_size):
+            pyro.module("network", self.network)
+            with pyro.plate("data", batch_size):
+                eps = pyro.sample("eps", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+                pyro.deterministic("x", self.network(eps).squeeze(-1), event_dim=0)
+
+    inference = GANInference(Model(), judge()).run(DATA, num_steps=2, progress=False)
+    twin = copy.deepcopy(inference)
+    with pytest.raises(ValueError, match=r"not those that Pyro's store has under their names.*clear_param_store\(\)"):
+        twin.run(DATA, num_steps=2, progress=False)
+    pyro.clear_param_store()
+    assert twin.run(DATA, num_steps=2, progress=False).num_steps_taken == 4
 
 
 def test_a_copy_that_is_made_within_a_run_is_in_none():

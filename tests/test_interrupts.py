@@ -161,6 +161,12 @@ def test_a_process_that_is_asked_to_end_says_so_by_its_exit_code(number, code, t
     assert len(list(tmp_path.glob("step-*.state"))) == 1
 
 
+def test_a_request_to_end_is_not_lost_to_an_error():
+    with pytest.raises(SystemExit) as caught:
+        make().run(DATA, num_steps=9, progress=False, callbacks=[Signal(signal.SIGTERM), Fails("on_end", "broken")])
+    assert caught.value.code == 143 and "broken" in str(caught.value.__context__)
+
+
 # Callbacks that fail
 
 

@@ -110,6 +110,25 @@ def test_a_discriminator_that_the_user_freezes_rests():
     assert torch.equal(network.weight, before) and pyro.param("loc").item() != loc
 
 
+def test_a_branch_without_parameters_may_be_taken_for_a_few_steps():
+    branch = [True]
+
+    def model(batch_size):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        with pyro.plate("data", batch_size):
+            eps = pyro.sample("eps", dist.Normal(0.0, 1.0))
+            pyro.deterministic("x", loc + eps if branch[0] else eps, event_dim=0)
+
+    inference = GANInference(model, scalar_discriminator(4))
+    for number in range(60):
+        branch[0] = number % 20 < 5 or number == 0
+        inference.step(NUMBERS)
+    assert pyro.param("loc").item() != 0.0
+    branch[0] = False
+    with pytest.raises(ValueError, match="carries no gradient to any parameter"):
+        inference.run(NUMBERS, num_steps=50, progress=False)
+
+
 def test_parameters_that_take_turns_are_all_trained():
     turn = [0]
 

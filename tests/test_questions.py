@@ -79,6 +79,22 @@ def test_a_deviation_of_a_hundred_is_learned_as_a_hundred_after_a_question_of_fo
     assert torch.allclose(scale, ROWS.std(0), rtol=0.15)
 
 
+def test_a_question_before_a_state_is_loaded_leaves_the_state_as_it_is():
+    pyro.clear_param_store()
+    inference, data = gan()
+    state = inference.run(data, num_steps=2, progress=False).state_dict()
+    pyro.clear_param_store()
+    other, _ = gan()
+    other.evaluate_loss(data[:4])
+    with pytest.raises(ValueError, match="there is no state before the first step"):
+        other.state_dict()  # what four rows standardize is nobody's state
+    other.load_state_dict(state)
+    other.step(data[:50])
+    buffers = dict(other.discriminator.function.named_buffers())
+    expected = dict(inference.discriminator.function.named_buffers())
+    assert same(buffers, expected) and len(buffers) >= 2
+
+
 def test_a_log_ratio_needs_a_discriminator_that_is_built():
     inference, data = gan()
     message = "log_ratio was called before the first step, but the discriminator builds itself on the first minibatch"

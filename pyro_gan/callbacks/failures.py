@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,7 +35,7 @@ NOTHING = 1e-12
 NUM_MARKS = 10
 """The number of pieces of a run's second half between which parameters' movements are compared."""
 
-MARCHING = 0.5
+MARCHING = 0.75
 """The part of the way that an optimizer could have gone from which on a parameter marches."""
 
 LARGEST_WATCHED = 4096
@@ -104,12 +105,13 @@ class WarnOfFailures(Callback):
         for site, (real, fake) in inference.compared_rows().items():
             if not (real.is_floating_point() and fake.is_floating_point()) or min(len(real), len(fake)) < 2:
                 continue
-            spreads = [float(rows.double().var(0, correction=0).mean().sqrt()) for rows in (real, fake)]
-            if spreads[1] < COLLAPSED * spreads[0]:
+            spreads, quartiles = map(_deviation, (real, fake)), map(_distance_of_quartiles, (real, fake))
+            (spread, of_fake), (between, of_fakes) = spreads, quartiles
+            if of_fake < COLLAPSED * spread and (of_fakes < COLLAPSED * between or not between):
                 self._tell(
                     "collapsed",
-                    f"the model's draws have collapsed: at site {site!r} their standard deviation is {spreads[1]:.2g}, "
-                    f"the data's {spreads[0]:.2g}. Use the default loss and penalties, let the model draw more noise, "
+                    f"the model's draws have collapsed: at site {site!r} their standard deviation is {of_fake:.2g}, "
+                    f"the data's {spread:.2g}. Use the default loss and penalties, let the model draw more noise, "
                     "or lower the rates (optim, optim_d).",
                 )
 
@@ -156,6 +158,17 @@ class WarnOfFailures(Callback):
 
 
 _PROBABILITIES = ("real_probability", "fake_probability")
+
+
+def _deviation(rows: Tensor) -> float:
+    """The root mean square of the features' standard deviations."""
+    return float(np.sqrt(np.var(rows.cpu().double().numpy(), 0).mean()))
+
+
+def _distance_of_quartiles(rows: Tensor) -> float:
+    """The mean distance between the features' quartiles, which no outlier moves."""
+    lower, upper = np.quantile(rows.cpu().double().numpy(), [0.25, 0.75], axis=0)
+    return float((upper - lower).mean())
 
 
 def _dense(gradient: Tensor) -> Tensor:

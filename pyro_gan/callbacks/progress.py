@@ -46,6 +46,8 @@ class ProgressLines(Callback):
     def on_start(self, inference: Inference, num_steps: int) -> None:
         self.num_steps = num_steps
         spacing = self.every or max(1, num_steps // 10)
+        if inference.clock.done:
+            print(f"going on from step {inference.clock.done}/{num_steps}", file=sys.stderr)
         self.next = min((inference.clock.done // spacing + 1) * spacing, num_steps)
 
     def on_read(self, inference: Inference) -> None:

@@ -52,6 +52,7 @@ class FinalMean(Callback):
         self.defaults_only: bool = defaults_only
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
+        self.num_steps = num_steps
         optimizers = (inference.optim, inference.optim_d)
         self.means = {each: Mean() for each in optimizers if each.is_default or not self.defaults_only}
 
@@ -65,8 +66,12 @@ class FinalMean(Callback):
                 mean.assign(optimizer.parameters)
 
     def state_dict(self) -> dict[str, Any]:
-        return {optimizer.argument: mean.state_dict() for optimizer, mean in self.means.items()}
+        means = {optimizer.argument: mean.state_dict() for optimizer, mean in self.means.items() if mean.values}
+        return {"num_steps": self.num_steps, "means": means} if means else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["num_steps"] != self.num_steps:  # a run that was made longer has another last part
+            return
         for optimizer, mean in self.means.items():
-            mean.load_state_dict(state[optimizer.argument])
+            if optimizer.argument in state["means"]:
+                mean.load_state_dict(state["means"][optimizer.argument])

@@ -4,15 +4,16 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from torch import Tensor
 
 from pyro_gan.callbacks import Callback, progress_callbacks
 from pyro_gan.callbacks.base import as_callbacks
 from pyro_gan.checks import listed, positive_integer
+from pyro_gan.inference.options import Options
 from pyro_gan.inference.questions import draw_rows, export, log_ratio
-from pyro_gan.inference.state import NAMES, state_of, take_over
+from pyro_gan.inference.state import NAMES, description_of, state_of, take_over
 from pyro_gan.inference.stepping import Stepping
 from pyro_gan.players.exclusive import one_at_a_time
 from pyro_gan.training.checkpoint import Folder, read_file, write_file
@@ -20,6 +21,7 @@ from pyro_gan.training.compiled import use_compiled
 from pyro_gan.training.divergence import OnDivergence, check_on_divergence
 from pyro_gan.training.loop import train
 from pyro_gan.training.minibatches import minibatches
+from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.record import note, noted
 from pyro_gan.training.resuming import Keeper, Resume, content_of
 
@@ -30,6 +32,17 @@ if TYPE_CHECKING:
 
 class AdversarialInference(Stepping):
     """The base of all inference classes; see :class:`~pyro_gan.GANInference` for the arguments."""
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        discriminator: Callable[..., Tensor] | None = None,
+        optim: OptimizerChoice = None,
+        optim_d: OptimizerChoice = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(model, discriminator, optim, optim_d, **options)
+        self.description = description_of(self)
 
     def run(
         self,
@@ -85,7 +98,7 @@ class AdversarialInference(Stepping):
         every = positive_integer("checkpoint_every", checkpoint_every)
         folder = None if checkpoint is None else Folder(checkpoint, keep)
         keeper = None if folder is None else Keeper(self, batches, all_callbacks, folder, every, resume)
-        self.on_divergence = check_on_divergence(on_divergence or self.on_divergence)
+        self.on_divergence = check_on_divergence(self.on_divergence if on_divergence is None else on_divergence)
         self.compile(compile)
         train(self, batches, num_steps, all_callbacks, keeper)
         return self
@@ -243,7 +256,7 @@ class AdversarialInference(Stepping):
         """
         if self._loaded_state is not None:
             return copy.deepcopy(self._loaded_state)
-        if not self._is_ready:
+        if not self._is_ready or self._blanks:
             raise ValueError("there is no state before the first step. Call run or step first.")
         self.recorder.read()
         return state_of(self)
@@ -260,12 +273,13 @@ class AdversarialInference(Stepping):
         """
         self.clock.check_idle("load_state_dict")
         take_over(self, state)
+        self._blanks = {}
         history = {name: list(values) for name, values in self.history.items()}
         self._loaded_state = None if self._is_ready else {**copy.deepcopy(state), "history": history}
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, or what is pickled, goes on from here: it meets its parameters anew and gives them their values."""
-        loaded = self.state_dict() if self._is_ready else self._loaded_state
+        loaded = self.state_dict() if self._is_ready and not self._blanks else self._loaded_state
         return {**vars(self), "_is_ready": False, "_loaded_state": loaded}
 
     def names_in_state(self) -> set[str]:
@@ -282,6 +296,8 @@ class AdversarialInference(Stepping):
 
     def load(self, path: str | PathLike[str]) -> Self:
         """Read a state that :meth:`save` wrote, or a checkpoint of a run, and return the inference itself.
+
+        Random states stay as they are; a run that goes on from a checkpoint sets them.
 
         Raises:
             ValueError: It is another file, or damaged; or as of :meth:`load_state_dict`. Nothing has changed then.

@@ -22,6 +22,10 @@ class Stateful(Protocol):
     clock: Clock
     loss: Loss
     penalties: tuple[PenaltyFunction, ...]
+    discriminator_steps: int
+    generator_steps: int
+    description: dict[str, Any]
+    """What :func:`description_of` told when it was made; later a callback may exchange a loss, or move a weight."""
     history: dict[str, list[Any]]
     average: MovingAverage | None
 
@@ -42,7 +46,7 @@ NAMES = frozenset({"description", "num_steps_taken", "num_updates", "clock", "hi
 def state_of(inference: Stateful) -> dict[str, Any]:
     """A copy of the state, of tensors, numbers, strings, lists and dictionaries."""
     return {
-        "description": description_of(inference),
+        "description": dict(inference.description),
         "num_steps_taken": inference.num_steps_taken,
         "num_updates": inference.num_updates,
         "clock": inference.clock.state_dict(),
@@ -60,9 +64,13 @@ def take_over(inference: Stateful, state: dict[str, Any]) -> None:
         ValueError: This is no state, or one of another inference: the message says what differs.
     """
     if isinstance(state, dict) and "description" in state:
-        _check_description(state["description"], description_of(inference))
+        _check_description(state["description"], inference.description)
     if not isinstance(state, dict) or set(state) != inference.names_in_state():
-        raise ValueError("expected a state that state_dict() returned, but this is none. Pass what it returned.")
+        raise _no_state()
+    try:
+        _parse(inference, state)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise _no_state() from error
     for name, player in inference.players().items():
         player.check_state_dict(state[name])
     for name, optimizer in inference.optimizers().items():
@@ -85,17 +93,48 @@ def take_over(inference: Stateful, state: dict[str, Any]) -> None:
     )
 
 
+def _no_state() -> ValueError:
+    return ValueError("expected a state that state_dict() returned, but this is none. Pass what it returned.")
+
+
+def _parse(inference: Stateful, state: dict[str, Any]) -> None:
+    """Read all of a state into objects of nobody, so that what can not be read is found before anything changes."""
+    int(state["num_steps_taken"]), int(state["num_updates"])
+    Clock().load_state_dict(state["clock"])
+    lengths = {len(list(values)) for values in state["history"].values()}
+    if len(lengths) != 1 or "step" not in state["history"]:
+        raise _no_state()
+    if state["average"] is not None:
+        MovingAverage(0.0).load_state_dict(state["average"])
+    for name in inference.players():
+        tensors = [*state[name]["parameters"].values(), *state[name]["others"]]
+        if not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise _no_state()
+    for name in inference.optimizers():
+        optimizer = state[name]
+        if set(optimizer) != {"chosen", "groups", "state", "schedule"}:
+            raise _no_state()
+        for group in optimizer["groups"]:
+            list(group["names"]), dict(group["options"])
+        for values in optimizer["state"].values():
+            dict(values)
+
+
 def description_of(inference: Stateful) -> dict[str, Any]:
-    """What kind of inference it is: its class, its loss and its penalties, in words."""
+    """What kind of inference it is: its class, its loss, its penalties and its updates a step, in words."""
     return {
         "class": type(inference).__name__,
         "loss": _described(inference.loss),
         "penalties": [_described(given) for given in inference.penalties],
+        "discriminator_steps": str(inference.discriminator_steps),
+        "generator_steps": str(inference.generator_steps),
     }
 
 
 def _check_description(before: Any, now: dict[str, Any]) -> None:
     for what in now:
+        if not isinstance(before, dict) or what not in before:
+            raise _no_state()
         if before[what] != now[what]:
             raise ValueError(
                 f"the state is that of an inference whose {what} is {_in_words(before[what])}, but this one's is "

@@ -87,6 +87,8 @@ class Stepping(Algorithm):
                 f"the data ran out at step {self.num_steps_taken + 1}: an iterator can be read only once. Pass "
                 "something that can be read again, such as a list or a DataLoader, or an endless generator."
             )
+        for each in self.players().values():
+            each.takes_over = True
         self.get_ready(minibatches[0])
         if self._blanks:
             self._build_anew(minibatches[0])
@@ -129,14 +131,17 @@ class Stepping(Algorithm):
             samples = self.draw(self._last_batch)
         return {site: (rows.detach(), samples.fake[site].detach()) for site, rows in samples.real.items()}
 
-    def tell_left_out(self, step: int) -> None:
-        """Tell, or raise, that an update was left out at a step, which a device found.
+    def tell_left_out(self, step: int, is_left_out: bool) -> None:
+        """Take note of what a device found at a step: whether an update was left out.
 
         Raises:
-            ValueError: That is the user's choice.
+            ValueError: One was, and that is the user's choice.
         """
+        if not is_left_out:
+            self._step.divergence.passes("device")
+            return
         text = f"an update was not finite at step {step} and was left out. {MEND}"
-        self._step.divergence.meet(self.on_divergence, text)
+        self._step.divergence.meet(self.on_divergence, "device", text)
 
     def last_arguments(self) -> Arguments | None:
         """How the model was called at the last step, or at the look before the first."""

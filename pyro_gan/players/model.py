@@ -123,6 +123,15 @@ class ImplicitModel(Player):
         """As of every player, and the compared sites."""
         return {**super().state_dict(), "sites": list(self.sites or ())}
 
+    def check_state_dict(self, state: dict[str, Any]) -> None:
+        super().check_state_dict(state)
+        theirs = tuple(state.get("sites", ()))
+        if self.sites is not None and theirs and self.sites != theirs:
+            raise ValueError(
+                f"the state is that of a {self.role} whose compared sites are {listed(theirs)}, but this one's are "
+                f"{listed(self.sites)}. Load it into an inference that compares the same."
+            )
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.sites = self.sites or tuple(state["sites"]) or None

@@ -1,8 +1,9 @@
 """What the two players of the game have in common: a user's callable, the modules it calls, and its parameters."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,10 @@ class Player:
         self.parameters: dict[str, Tensor] = {}
         self._roots: list[nn.Module] = []
         self._loaded: dict[str, Any] | None = None
+        self._shared: dict[str, Tensor] = {}
+        """Of a copy, the parameters of the player that it was copied from, which a function of a network shares."""
+        self.takes_over = True
+        """Whether a copy gives parameters that it shares its own values; only a step does."""
         self._replaced: list[tuple[Tensor, Tensor]] | None = None
         """Within a look, tensors and what loaded values have replaced in them, to be put back if it fails."""
 
@@ -146,6 +151,7 @@ class Player:
         if self._loaded is None or (self.is_known and name not in self._loaded["parameters"]):
             return moves
         _check_same(name, parameter, self._loaded["parameters"])
+        self._check_own(name, parameter, self._loaded["parameters"][name])
         self._assign(parameter, self._loaded["parameters"][name])
         if self.is_known:
             self._forget([name])
@@ -157,8 +163,15 @@ class Player:
         if self.is_known:
             found = Player.state_dict(self)
             loaded = {"parameters": found["parameters"], "others": found["others"]}
-        unknown = {"is_known": False, "parameters": {}, "_roots": [], "_replaced": None, "_loaded": loaded}
-        return {**vars(self), **unknown}
+        unknown = {"is_known": False, "parameters": {}, "_roots": [], "_shared": {}, "_replaced": None}
+        return {**vars(self), **unknown, "_loaded": loaded}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update(copy.deepcopy(self.__getstate__(), memo))
+        twin._shared, twin.takes_over = dict(self.parameters), False
+        return twin
 
     def _forget(self, names: Iterable[str]) -> None:
         """Let go of loaded values that have been filled in; a first run that fails keeps them for the next."""
@@ -188,6 +201,20 @@ class Player:
         _check_others(others, self._loaded["others"])
         for tensor, value in zip(others, self._loaded["others"], strict=True):
             self._assign(tensor, value)
+
+    def _check_own(self, name: str, parameter: Tensor, value: Tensor) -> None:
+        """Refuse to put another inference's parameters back by a question to a copy.
+
+        Raises:
+            ValueError: A parameter is shared and has been trained since.
+        """
+        if not self.takes_over and self._shared.get(name) is parameter and not torch.equal(parameter, value):
+            raise ValueError(
+                f"this inference is a copy, and the parameter {name!r} of its model is that of the one it was copied "
+                "from, which has been trained since: a question to the copy would put it back. Keep what is to be "
+                "asked later by state_dict() or KeepBest, or take a step with the copy first, which goes on from its "
+                "own values."
+            )
 
     @torch.no_grad()
     def _assign(self, tensor: Tensor, value: Tensor) -> None:
@@ -221,6 +248,12 @@ def are_written(copies: Iterable[Any]) -> bool:
 
 
 def _check_others(others: list[Tensor], loaded: list[Tensor]) -> None:
+    if len(others) > len(loaded) and any(tensor.requires_grad for tensor in others):
+        raise ValueError(
+            "the networks that are called are not those that Pyro's store has under their names, as in a deep copy of "
+            "a model that is a module: their parameters are unknown. Call pyro.clear_param_store() first, after which "
+            "the store has these."
+        )
     shapes, loaded_shapes = ([tuple(tensor.shape) for tensor in tensors] for tensors in (others, loaded))
     if shapes != loaded_shapes:
         raise ValueError(

@@ -56,6 +56,8 @@ def read_file(path: str | PathLike[str]) -> dict[str, Any]:
         ValueError: It is another file, of another version, or has changed since.
         OSError: It can not be read.
     """
+    if Path(path).is_dir():
+        raise ValueError(f"{str(path)!r} is a folder. Pass one of its files, or the folder as checkpoint= to run.")
     with Path(path).open("rb") as file:
         first = file.read(len(FORMAT))
         if first != FORMAT:
@@ -116,6 +118,8 @@ class Folder:
     def __init__(self, path: str | PathLike[str], keep: int) -> None:
         if not isinstance(path, str | PathLike):
             raise TypeError(f"checkpoint must be a folder's path, but is {shown(path)} ({type(path).__name__}).")
+        if not str(path):
+            raise ValueError("checkpoint must be a folder's path, but is ''. Name a folder.")
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"checkpoint={str(path)!r} is a file, but a folder is expected. Name another.")
@@ -144,8 +148,10 @@ class Folder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_file(self.path / f"step-{step:09d}.state", content)
-            for path in self.files()[: -self.keep]:
+            written = self.path / f"step-{step:09d}.state"
+            write_file(written, content)
+            others = [path for path in self.files() if path != written]
+            for path in others[: max(0, len(others) - self.keep + 1)]:
                 path.unlink(missing_ok=True)
             for path in self.path.glob(".step-*.part"):  # of a process that was killed while writing
                 path.unlink(missing_ok=True)

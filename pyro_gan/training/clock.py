@@ -27,6 +27,8 @@ class Clock:
         self.done = 0
         self.num_steps = 0
         self.is_running = False
+        self.folders: set[str] = set()
+        """The folders that its runs write checkpoints to, or went on from."""
 
     @property
     def num_left(self) -> int:

@@ -51,8 +51,8 @@ def held_back() -> Iterator[Interrupts]:
     finally:
         for number in reversed(earlier):
             signal.signal(number, earlier[number])
-    if noted.caught is not None:
-        _take_course(noted.caught, None, earlier[noted.caught])
+        if noted.caught is not None:  # whatever was raised meanwhile is its context
+            _take_course(noted.caught, None, earlier[noted.caught])
 
 
 def _take_course(number: int, frame: Any, handler: Callable[[int, Any], Any] | int) -> None:

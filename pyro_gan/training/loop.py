@@ -35,8 +35,8 @@ class Trainee(Protocol):
     def take_step(self, batches: Iterator[Batch]) -> StepRecord:
         """Take one step on a stream of minibatches."""
 
-    def tell_left_out(self, step: int) -> None:
-        """Tell, or raise, that an update was left out at a step."""
+    def tell_left_out(self, step: int, is_left_out: bool) -> None:
+        """Take note of whether a device left out an update at a step."""
 
 
 def train(
@@ -61,27 +61,30 @@ def train(
     """
     clock = inference.clock
     clock.check_idle("run")
-    kept_along = [*callbacks, *(given for given in inference.penalties if isinstance(given, Penalty))]
+    penalties = {id(given): given for given in inference.penalties if isinstance(given, Penalty)}
+    kept_along = [*callbacks, *penalties.values()]  # a penalty may be given twice, and counts twice
     with held_back() as interrupts, in_one_run(kept_along):
-        point = Point(0) if keeper is None else keeper.start(num_steps)
-        if point.is_over:
+        point = Point(0, num_steps) if keeper is None else keeper.start(num_steps)
+        if point.is_skipped:
             inference.get_ready(next(batches))
             go_on(point, inference.device)
             return
         told, recorder = Callbacks(inference, callbacks), inference.recorder
-        with clock.running(num_steps, point.done):
+        with clock.running(point.num_steps, point.done):
             try:
                 told.start(num_steps)
+                if point.random is not None and not clock.num_left:  # all steps were taken, but nobody may be told yet
+                    inference.get_ready(next(batches))
                 go_on(point, inference.device)
                 _take_steps(inference, batches, recorder, told, interrupts, keeper)
             except BaseException as error:
                 with suppress(ValueError):  # an update that is not finite is not what ended the run
                     recorder.read()
                 told.end(error)
-            told.end()
             if interrupts.caught is None:
                 clock.complete()
-        if keeper is not None and interrupts.caught is None:
+            told.end()
+        if keeper is not None and interrupts.caught is None and not point.is_written:
             keeper.write(is_over=True)
 
 

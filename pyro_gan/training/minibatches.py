@@ -7,10 +7,12 @@ minibatch has memory of its own: what a network does to it reaches neither the u
 A stream knows its place, so that a run that was cut off goes on with the rows that it would have had.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -78,7 +80,7 @@ class Gathered(Stream):
 
     def description(self) -> dict[str, Any]:
         shapes = {str(name): list(array.shape) for name, array in _named(self.arrays)}
-        return {"shapes": shapes, "batch_size": self.size}
+        return {"shapes": shapes, "batch_size": self.size, "digest": _digest(self.arrays)}
 
     def state_dict(self) -> dict[str, Any]:
         return {"start": self.start, "before": self.before}
@@ -124,8 +126,8 @@ class Read(Stream):
         self.is_begun_again = False
         self.before: RandomStates | None = None
         """The random states from which it was begun."""
-        self.generator: Tensor | None = None
-        """The state of a loader's own generator from which it was begun."""
+        self.generators: list[Tensor] = []
+        """The states of a loader's own generators from which it was begun."""
         self._iterator: Iterator[Any] | None = None
 
     def __next__(self) -> Batch:
@@ -151,15 +153,19 @@ class Read(Stream):
 
     def state_dict(self) -> dict[str, Any]:
         before = None if self.before is None else self.before.state_dict()
-        return {"position": self.position, "before": before, "generator": self.generator}
+        return {"position": self.position, "before": before, "generators": self.generators}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["before"] is None:
             return
+        if iter(self.source) is self.source and id(self.source) in _read:
+            raise ValueError(
+                "the run goes on, but its data are an iterator that has been read already in this process. Make a new "
+                "one, from its beginning."
+            )
         set_random_states(self.device, RandomStates.from_state_dict(state["before"]))
-        own = getattr(self.source, "generator", None)
-        if isinstance(own, torch.Generator) and state["generator"] is not None:
-            own.set_state(state["generator"])
+        for own, kept in zip(_generators(self.source), state["generators"], strict=True):
+            own.set_state(kept)
         self._begin()
         while self.position < state["position"]:
             if self._iterator is None or next(self._iterator, self) is self:
@@ -171,10 +177,11 @@ class Read(Stream):
 
     def _begin(self) -> None:
         if self.keeps_place:
-            own = getattr(self.source, "generator", None)
             self.before = random_states(self.device)
-            self.generator = own.get_state() if isinstance(own, torch.Generator) else None
+            self.generators = [own.get_state() for own in _generators(self.source)]
         self._iterator, self.position = iter(self.source), 0
+        if self._iterator is self.source:
+            _read[id(self.source)] = self.source
 
 
 class Minibatches:
@@ -241,6 +248,15 @@ def minibatches(
     return Minibatches(stream, transform)
 
 
+def _digest(arrays: Batch) -> str:
+    """A fingerprint of rows from all over the data, so that other data of the same shape are told apart."""
+    found = hashlib.sha256()
+    for _, array in _named(arrays):
+        index = torch.linspace(0, len(array) - 1, min(len(array), 1000), device=array.device).long()
+        found.update(array[index].cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
 def _each(arrays: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
     if isinstance(arrays, dict):
         return {name: function(array) for name, array in arrays.items()}
@@ -249,6 +265,18 @@ def _each(arrays: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
 
 def _named(arrays: Batch) -> Iterable[tuple[Any, Tensor]]:
     return arrays.items() if isinstance(arrays, dict) else enumerate(arrays)
+
+
+_read: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""The iterators that have been read in this process, by identity."""
+
+
+def _generators(source: object) -> list[torch.Generator]:
+    """The generators of a loader and of its samplers, each once."""
+    sampler = getattr(source, "sampler", None)
+    inner = getattr(getattr(source, "batch_sampler", None), "sampler", None)
+    found = [getattr(each, "generator", None) for each in (source, sampler, inner)]
+    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
 
 
 def _gather(array: Tensor, index: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What an optimizer's state may hold, and which optimizer it belongs to."""
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -11,40 +12,53 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_gan.checks import shown
 
-IMPLEMENTATION = frozenset({"params", "fused", "foreach", "capturable", "differentiable"})
-"""Options that change how an optimizer computes, but not what."""
-
-RATES = frozenset({"lr", "initial_lr"})
-"""Options that callbacks move along a run."""
-
-MOVED = frozenset({"max_lr", "min_lr", "betas", "momentum", "base_momentum", "max_momentum"})
-"""Options that schedules move beside."""
+IMPLEMENTATION = frozenset({"params", "fused", "foreach", "capturable", "differentiable", "initial_lr"})
+"""Options that change how an optimizer computes, but not what; and one that schedules add."""
 
 
-def check_alike(argument: str, state: dict[str, Any], optimizer: Optimizer, schedule: LRScheduler | None) -> None:
+def chosen(optimizer: Optimizer, schedule: LRScheduler | None) -> dict[str, Any]:
+    """What was chosen when an optimizer was made: its class, its schedule's, and each group's options.
+
+    Args:
+        optimizer: The optimizer, as it was made.
+        schedule: Its schedule, if there is one.
+    """
+    groups = [
+        {name: _told(value, name) for name, value in group.items() if name not in IMPLEMENTATION}
+        for group in optimizer.param_groups
+    ]
+    made: dict[str, Any] = {}
+    if schedule is not None:
+        made = {"class": type(schedule).__name__, **plain(schedule.state_dict(), "schedule")}
+    return _as_lists({"class": type(optimizer).__name__, "schedule": made, "groups": groups})
+
+
+def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuse the state of another optimizer.
 
     Args:
         argument: The optimizer's argument, for the message.
-        state: The state.
-        optimizer: The optimizer that is to take it over.
-        schedule: Its schedule, if there is one.
+        before: What :func:`chosen` told of the one whose state it is.
+        now: The same of the one that is to take it over.
 
     Raises:
-        ValueError: The state is that of another class, or of other options than rates; the message has both.
+        ValueError: They differ in class, schedule or options; the message has both.
     """
-    left_out = IMPLEMENTATION | RATES | (MOVED if schedule is not None else frozenset())
-    befores = [_chosen(group["options"], left_out) for group in state["groups"]]
-    nows = [_chosen(group, left_out) for group in optimizer.param_groups]
-    before, now = next(((one, other) for one, other in zip(befores, nows, strict=False) if one != other), ({}, {}))
-    name = type(optimizer).__name__
-    if state["class"] == name and before == now:
+    if before == now:
         return
-    options = sorted(each for each in before.keys() | now.keys() if before.get(each) != now.get(each))
-    was, is_now = (", ".join(f"{each}={chosen.get(each)!r}" for each in options) for chosen in (before, now))
+    parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (before["schedule"], now["schedule"]),
+        *zip_longest(before["groups"], now["groups"], fillvalue={}),
+    ]
+    one, other = next((pair for pair in parts if pair[0] != pair[1]), ({}, {}))
+    options = sorted(each for each in one.keys() | other.keys() if one.get(each) != other.get(each))
+    was, is_now = (
+        f"{choice['class']}({', '.join(f'{each}={part.get(each)!r}' for each in options)})"
+        for choice, part in ((before, one), (now, other))
+    )
     raise ValueError(
-        f"the state of {argument} is that of {state['class']}({was}), but this one is {name}({is_now}). Make the "
-        f"inference with the same {argument}."
+        f"the state of {argument} is that of {was}, but this one is {is_now}. Make the inference with the same "
+        f"{argument}; its rates can be changed afterwards, in {argument}.optimizer.param_groups."
     )
 
 
@@ -97,7 +111,16 @@ def plain(value: Any, name: str) -> Any:
     raise ValueError(f"the state of {name} holds {shown(value)} ({type(value).__name__}), which no file can hold.")
 
 
-def _chosen(options: dict[str, Any], left_out: frozenset[str]) -> dict[str, Any]:
-    """The options of a group that were chosen and stay, with tuples as lists."""
-    values = {name: plain(value, name) for name, value in options.items() if name not in left_out}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+def _told(value: Any, name: str) -> Any:
+    """An option as :func:`plain` has it, or in words."""
+    try:
+        return plain(value, name)
+    except ValueError:
+        return shown(value)
+
+
+def _as_lists(value: Any) -> Any:
+    """The same with tuples as lists, which a file may make of them."""
+    if isinstance(value, dict):
+        return {name: _as_lists(each) for name, each in value.items()}
+    return [_as_lists(each) for each in value] if isinstance(value, list | tuple) else value

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pyro_gan.checks import finite_number, shown
 from pyro_gan.recipes import default_optimizer, default_rate
-from pyro_gan.training.optimizer_state import check_alike, check_moments, plain
+from pyro_gan.training.optimizer_state import check_alike, check_moments, chosen, plain
 
 OptimizerChoice = PyroOptim | Callable[[Iterable[Tensor]], Optimizer | LRScheduler] | None
 """What a user may pass as `optim`: Pyro's, or a callable from parameters to a torch optimizer or schedule."""
@@ -54,6 +54,7 @@ class PlayerOptimizer:
         self.schedule: LRScheduler | None = None
         self.parameters: dict[str, Tensor] = {}
         self._loaded: dict[str, Any] | None = None
+        self._chosen: dict[str, Any] = {}
         self._progress = 0.0
         self._known: set[Tensor] = set()
 
@@ -88,9 +89,9 @@ class PlayerOptimizer:
         if self.optimizer is None:
             made, schedule = self._make(new, decaying)
             if self._loaded is not None:
-                check_alike(self.argument, self._loaded, made, schedule)
+                check_alike(self.argument, self._loaded["chosen"], chosen(made, schedule))
                 check_moments(self.argument, self._loaded, new)
-            self.optimizer, self.schedule = made, schedule
+            self.optimizer, self.schedule, self._chosen = made, schedule, chosen(made, schedule)
         else:
             self._add(new, decaying)
         self.parameters.update(new)
@@ -154,9 +155,7 @@ class PlayerOptimizer:
         ]
         state = {names[parameter]: values for parameter, values in optimizer.state.items()}
         schedule = None if self.schedule is None else self.schedule.state_dict()
-        return plain(
-            {"class": type(optimizer).__name__, "groups": groups, "state": state, "schedule": schedule}, self.argument
-        )
+        return plain({"chosen": self._chosen, "groups": groups, "state": state, "schedule": schedule}, self.argument)
 
     def check_state_dict(self, state: dict[str, Any]) -> None:
         """Refuse a state that does not fit, as far as the parameters are known.
@@ -165,7 +164,7 @@ class PlayerOptimizer:
             ValueError: It is another optimizer's, or holds moments of another shape than a parameter's.
         """
         if self.optimizer is not None:
-            check_alike(self.argument, state, self.optimizer, self.schedule)
+            check_alike(self.argument, state["chosen"], self._chosen)
             check_moments(self.argument, state, self.parameters)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -202,7 +201,8 @@ class PlayerOptimizer:
         optimizer, current = self._made(), self.state_dict()
         for group in current["groups"]:
             same = [other for other in self._loaded["groups"] if set(other["names"]) & set(group["names"])]
-            group["options"] = same[0]["options"] if same else group["options"]
+            if same and "options" in same[0]:  # once: later the options are those that the run has come to
+                group["options"] = same[0].pop("options")
         for name in self.parameters:
             if name in self._loaded["state"]:
                 current["state"][name] = self._loaded["state"].pop(name)

@@ -16,6 +16,10 @@ LONG = 100
 """The number of steps without a gradient after which a parameter that had one is told of."""
 
 
+MOST_EMPTY = 20
+"""The number of steps in a row at which no parameter has a gradient, up to which a model may be left alone."""
+
+
 class Reach:
     """What the last steps' gradients have reached."""
 
@@ -25,6 +29,7 @@ class Reach:
         self._reached: set[str] = set()
         self._lost: frozenset[str] = frozenset()
         self._num_lost = 0
+        self._num_empty = 0
 
     def check(
         self,
@@ -42,18 +47,25 @@ class Reach:
             trainable: Gives the names of all that have been met and are not frozen.
 
         Raises:
-            ValueError: No parameter got one, or the draws depend on others than those that are registered.
+            ValueError: No parameter got one at several steps in a row, or the draws depend on others than those that
+                are registered.
         """
         missed = frozenset([name for name, value in zip(parameters, values, strict=True) if value is None])
-        if parameters and missed == self._missed:  # as at the last step
+        if missed == self._missed and len(missed) < len(parameters):  # as at the last step
+            self._num_empty = 0
             self._warn_of_lost()
             return
         self._reached |= parameters.keys() - missed
         self._missed, self._lost, self._num_lost = missed, missed & self._reached, 0
         if (parameters and not missed) or not trainable():  # all are reached, or frozen
+            self._num_empty = 0
             return
-        samples.check_parameters()
-        if len(missed) == len(parameters):
+        if samples.strangers():
+            samples.check_parameters()
+        # A mixture may take a branch without parameters for a step or a few.
+        self._num_empty = self._num_empty + 1 if len(missed) == len(parameters) else 0
+        if self._num_empty >= MOST_EMPTY:
+            samples.check_parameters()
             raise ValueError(
                 f"no parameter of the generator's side got a gradient ({listed(parameters)}): its loss does not depend "
                 "on them at this step. Compute the compared sites from them, without detach()."

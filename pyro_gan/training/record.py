@@ -43,8 +43,8 @@ class Recorded(Protocol):
     notes: dict[int, dict[str, float]]
     """What was noted of steps that have not been read, by step and name."""
 
-    def tell_left_out(self, step: int) -> None:
-        """Tell, or raise, that an update was left out at a step."""
+    def tell_left_out(self, step: int, is_left_out: bool) -> None:
+        """Take note of whether a device left out an update at a step."""
 
 
 class Recorder:
@@ -76,11 +76,12 @@ class Recorder:
         self.is_fresh = self.is_fresh or bool(self.unread)
         self.unread.clear()
         self.last_read = time.monotonic()
-        left_out = [step for step, values in enumerate(rows, first_step) if values.pop("not_finite", 0.0)]
+        flags = [(step, values.pop("not_finite", None)) for step, values in enumerate(rows, first_step)]
         for step, values in enumerate(rows, first_step):
             append(self.inference.history, {"step": step, **values, **self.inference.notes.pop(step, {})})
-        for step in left_out:
-            self.inference.tell_left_out(step)
+        for step, flag in flags:
+            if flag is not None:
+                self.inference.tell_left_out(step, flag > 0)
 
 
 def append(history: dict[str, list[Any]], row: dict[str, float]) -> None:

@@ -15,6 +15,7 @@ from pyro_gan.training.checkpoint import Folder
 from pyro_gan.training.clock import Clock
 from pyro_gan.training.hooks import Hooks
 from pyro_gan.training.minibatches import Minibatches
+from pyro_gan.training.optimizer_state import plain
 
 Resume = Literal["auto", "never"]
 """Whether a run goes on from the newest checkpoint of its folder."""
@@ -38,7 +39,12 @@ class Point(NamedTuple):
 
     done: int
     """The steps of it that have been taken."""
-    is_over: bool = False
+    num_steps: int
+    """The steps that it has in all."""
+    is_skipped: bool = False
+    """Whether a later run is under way, so that this one is over."""
+    is_written: bool = False
+    """Whether the run is over, and its last checkpoint written."""
     states: Sequence[tuple[Hooks, dict[str, Any]]] = ()
     """The callbacks that keep something, with what they kept."""
     random: RandomStates | None = None
@@ -70,11 +76,8 @@ class Keeper:
     ) -> None:
         if resume not in get_args(Resume):
             raise ValueError(f"resume must be 'auto' or 'never', but is {shown(resume)}.")
-        if resume == "never" and folder.files() and not inference.clock.runs:
-            raise ValueError(
-                f"checkpoint={str(folder.path)!r} holds checkpoints of another run, and resume is 'never'. Name "
-                "another folder, empty this one, or pass resume='auto' to go on from there."
-            )
+        if resume == "never" and folder.files() and str(folder.path) not in inference.clock.folders:
+            raise _other_run(folder)
         self.inference = inference
         self.batches = batches
         self.callbacks = callbacks
@@ -93,20 +96,26 @@ class Keeper:
         number = clock.runs + 1
         content = self.folder.newest() if self.resume == "auto" else None
         if content is None or content["run"] is None or content["run"]["number"] < number:
-            return Point(0)
-        run = content["run"]
-        ended_early = run["is_over"] and run["done"] < run["num_steps"]  # by a callback
-        if run["number"] > number or run["done"] >= num_steps or ended_early:
+            if content is not None and str(self.folder.path) not in clock.folders:
+                raise _other_run(self.folder)
+            clock.folders.add(str(self.folder.path))
+            return Point(0, num_steps)
+        run, states = content["run"], RandomStates.from_state_dict(content["random"])
+        if run["number"] > number:
             self.inference.load_state_dict(content["state"])
             clock.runs = number
-            return Point(num_steps, is_over=True, random=RandomStates.from_state_dict(content["random"]))
+            return Point(num_steps, num_steps, is_skipped=True, random=states)
         self._check_data(run["data"])
-        states = self._matched(run["callbacks"])
+        matched = self._matched(run["callbacks"])
         with kept_random_state(self.inference.device):
             self.batches.stream.load_state_dict(run["place"])
         self.inference.load_state_dict(content["state"])
         clock.runs = number - 1
-        return Point(run["done"], states=states, random=RandomStates.from_state_dict(content["random"]))
+        clock.folders.add(str(self.folder.path))
+        ended_early = run["done"] < run["num_steps"]  # by a callback
+        is_written = run["is_over"] and (ended_early or run["done"] >= num_steps)
+        last = run["done"] if is_written else max(num_steps, run["done"])
+        return Point(run["done"], last, is_written=is_written, states=matched, random=states)
 
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -127,7 +136,9 @@ class Keeper:
             "data": self.batches.stream.description(),
             "place": self.batches.stream.state_dict(),
             "callbacks": [
-                {"name": type(each).__name__, "state": state} for each in self.callbacks if (state := each.state_dict())
+                {"name": type(each).__name__, "state": plain(state, f"{type(each).__name__}.state_dict()")}
+                for each in self.callbacks
+                if (state := each.state_dict())
             ],
         }
         self.folder.write(content_of(self.inference, run), clock.step)
@@ -154,6 +165,13 @@ class Keeper:
             matched.append((alike[seen[entry["name"]]], entry["state"]))
             seen[entry["name"]] += 1
         return matched
+
+
+def _other_run(folder: Folder) -> ValueError:
+    return ValueError(
+        f"checkpoint={str(folder.path)!r} holds checkpoints of another run, with which those of this one would mix. "
+        "Name another folder, or empty this one; resume='auto' goes on from there in the script that wrote them."
+    )
 
 
 def go_on(point: Point, device: torch.device) -> None:

@@ -70,6 +70,16 @@ class Samples(NamedTuple):
                     "Convert them with transform=, for example transform=lambda x: x / 255."
                 )
 
+    def strangers(self) -> list[Tensor]:
+        """The leaves that the draws depend on, but that are no registered parameters."""
+        known = {id(parameter) for parameter in self.parameters.values()}
+        return [leaf for leaf in self._reached() if id(leaf) not in known]
+
+    def _reached(self) -> list[Tensor]:
+        """The leaves that the draws depend on, each once."""
+        found = [leaf for sample in (self.fake, self.real) for value in sample.values() for leaf in leaves(value)]
+        return list({id(leaf): leaf for leaf in found}.values())
+
     def check_parameters(self) -> None:
         """Refuse samples that can not be learned from.
 
@@ -82,10 +92,8 @@ class Samples(NamedTuple):
                 "the model has no parameters to train: it registers none with Pyro that require a gradient. "
                 "Register its networks with pyro.module('generator', generator) and its numbers with pyro.param."
             )
-        site, known = next(iter(self.real)), {id(parameter) for parameter in self.parameters.values()}
-        reached = [leaf for sample in (self.fake, self.real) for value in sample.values() for leaf in leaves(value)]
-        strangers = {id(leaf): tuple(leaf.shape) for leaf in reached if id(leaf) not in known}
-        if len(strangers) == len({id(leaf) for leaf in reached}):
+        site, reached, strangers = next(iter(self.real)), self._reached(), self.strangers()
+        if len(strangers) == len(reached):
             raise ValueError(
                 f"site {site!r} carries no gradient to any parameter of the model "
                 f"({listed(self.parameters)}). Compute it from them, with reparameterized distributions; "
@@ -94,8 +102,9 @@ class Samples(NamedTuple):
         if strangers:
             raise ValueError(
                 f"site {site!r} depends on tensors that require a gradient but are not registered with Pyro, of shapes "
-                f"{', '.join(map(str, strangers.values()))}: they would not be trained. Register their network with "
-                "pyro.module, or freeze it with requires_grad_(False); where an earlier model used the same names, "
+                f"{', '.join(str(tuple(leaf.shape)) for leaf in strangers)}: they would not be trained. "
+                "Register their network with pyro.module, or freeze it with requires_grad_(False); where an earlier "
+                "model used the same names, "
                 "call pyro.clear_param_store() first."
             )
 

@@ -98,10 +98,13 @@ class Step:
         self._shared: Samples | None = None
         self._seen: Seen | None = None
         self._start: Tensor | None = None
+        self._buffers: list[Tensor] | None = None
+        self._before: list[Tensor] = []
+        """The values of the buffers before the last gradients, which moved batch statistics."""
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is in no step."""
-        return {**vars(self), "_shared": None, "_seen": None, "_start": None, "_reach": Reach()}
+        return {**vars(self), "_shared": None, "_seen": None, "_start": None, "_reach": Reach(), "_buffers": None}
 
     def take_eagerly(self) -> None:
         """Compute gradients operation by operation."""
@@ -193,6 +196,9 @@ class Step:
         function = self.for_generator if is_generator else self.for_discriminator
         # Compiled code does not show what it saw, but an eager run from the same state does.
         self._start = None if function == self._eager(player) else torch.get_rng_state()
+        if self._buffers is None:
+            self._buffers = [buffer for each in self.game.players().values() for buffer in each.buffers()]
+        self._before = [buffer.clone() for buffer in self._buffers]
         return function(batch)
 
     def _update(self, player: PlayerName, found: Gradients, batch: Batch) -> None:
@@ -200,15 +206,23 @@ class Step:
         tensors, flag = (found.loss, found.penalty, *found.values), list[Tensor]()
         if found.loss.device.type == "cpu":
             if not are_finite(tensors):
+                self._put_back_buffers()
                 self._tell(player, found, batch)
                 return
-            self.divergence.num_skipped = 0
+            self.divergence.passes(player)
         elif found.loss.device.type != "meta":
             flag.append(self.divergence.flagged(tensors))
+            self._put_back_buffers(flag[0] > 0)
         if player == "generator":
             self._update_generator(found, *flag)
         else:
             self._update_discriminator(found, *flag)
+
+    @torch.no_grad()
+    def _put_back_buffers(self, where: Tensor | None = None) -> None:
+        """Undo what gradients did to batch statistics; on a device where a flag is set."""
+        for buffer, before in zip(self._buffers or (), self._before, strict=True):
+            buffer.copy_(before if where is None else torch.where(where, before, buffer))
 
     def _eager(self, player: PlayerName) -> GradientFunction:
         return self.generator_gradients if player == "generator" else self.discriminator_gradients
@@ -225,7 +239,7 @@ class Step:
                 torch.set_rng_state(self._start)
                 self._eager(player)(batch)
         began = beginning(self._seen, (found.real_logits, found.fake_logits), batch)
-        self.divergence.meet(game.on_divergence, message(player, found, game.num_steps_taken + 1, began))
+        self.divergence.meet(game.on_divergence, player, message(player, found, game.num_steps_taken + 1, began))
 
     def meet(self) -> None:
         """Give each player's optimizer the parameters that it does not know yet.
@@ -233,7 +247,7 @@ class Step:
         Raises:
             ValueError: A parameter belongs to both players.
         """
-        game, decaying = self.game, set[Tensor]()
+        game, decaying, self._buffers = self.game, set[Tensor](), None
         for player in game.players().values():
             if player is not game.discriminator:
                 _check_apart(player.parameters, game.discriminator.parameters)
