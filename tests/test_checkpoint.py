@@ -228,7 +228,7 @@ def test_an_iterator_that_has_been_read_is_not_read_on(tmp_path):
     inference, options = make(), {"num_steps": 9, "progress": False, "checkpoint": tmp_path, "checkpoint_every": 2}
     with pytest.raises(KeyboardInterrupt):
         inference.run(source, callbacks=[Cut(5)], **options)
-    with pytest.raises(ValueError, match="an iterator that has been read already in this process. Make a new one"):
+    with pytest.raises(ValueError, match=r"an iterator that has been read already in this process. Make a new one"):
         inference.run(source, **options)
     assert inference.run((torch.randn(16, 3) for _ in range(1000)), **options).num_steps_taken == 9
 
