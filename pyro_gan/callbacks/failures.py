@@ -43,10 +43,10 @@ LARGEST_WATCHED = 4096
 
 
 class WarnOfFailures(Callback):
-    """Warns of the classic failures, once each in a run of at least 500 steps.
+    """Warns of the classic failures, once each in a run.
 
-    These are: the discriminator wins outright for long; draws have collapsed; the generator's gradient has vanished;
-    parameters still move in one direction when the run ends.
+    The discriminator wins outright for 1,000 steps; the generator's gradient has vanished for as long; and, where a run
+    of at least 500 steps has come to its end: draws have collapsed, or parameters still move in one direction.
     """
 
     def on_start(self, inference: Inference, num_steps: int) -> None:

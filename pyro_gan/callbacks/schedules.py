@@ -11,7 +11,8 @@ from pyro_gan.training.averaging import Mean
 class FallingRates(Callback):
     """Lets the learning rates of default optimizers, and weights of penalties that have a final one, fall along a run.
 
-    Optimizers that the user chose keep their rates. A further run, or steps one by one, start at the full rates.
+    They follow `inference.clock`, which a run moves. Optimizers that the user chose keep their rates. A further run, or
+    steps one by one, start at the full rates.
     """
 
     def on_start(self, inference: Inference, num_steps: int) -> None:

@@ -38,6 +38,8 @@ class GANInference(AdversarialInference):
             `sample(..., averaged=True)` uses; by default none is kept.
         clip_norm: The largest norm of the generator's gradient.
         clip_norm_d: The largest norm of the discriminator's gradient.
+        on_divergence: What happens where an update would not be finite: `"raise"` ends with an error before it is made,
+            `"skip"` leaves it out and warns, up to 100 times in a row.
         device: Where to work, such as `"cuda"`; the modules and the data are moved there. By default nothing is moved,
             and the data go where the discriminator's parameters are.
 

@@ -87,11 +87,8 @@ class Stepping(Algorithm):
                 f"the data ran out at step {self.num_steps_taken + 1}: an iterator can be read only once. Pass "
                 "something that can be read again, such as a list or a DataLoader, or an endless generator."
             )
-        for each in self.players().values():
-            each.takes_over = True
-        self.get_ready(minibatches[0])
-        if self._blanks:
-            self._build_anew(minibatches[0])
+        if not self._is_ready or self._blanks:
+            self._get_ready_to_train(minibatches[0])
         self._last_batch = minibatches[-1]
         for_discriminator = minibatches[:k] if player != "generator" else ()
         for_generator = minibatches[-g:] if player != "discriminator" else ()
@@ -158,6 +155,14 @@ class Stepping(Algorithm):
             self._last_batch = batch
             self._is_ready = True
             self._loaded_state = None
+
+    def _get_ready_to_train(self, batch: Batch) -> None:
+        """Before the first step, look at its minibatch, build what a question built, and let a copy have its values."""
+        for player in self.players().values():
+            player.takes_over = True
+        self.get_ready(batch)
+        if self._blanks:
+            self._build_anew(batch)
 
     def get_ready_to_answer(self, batch: Batch) -> None:
         """Before a question, know both players. What they build for it is built anew for the first step."""
