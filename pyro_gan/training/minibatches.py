@@ -11,6 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -80,7 +81,7 @@ class Gathered(Stream):
 
     def description(self) -> dict[str, Any]:
         shapes = {str(name): list(array.shape) for name, array in _named(self.arrays)}
-        return {"shapes": shapes, "batch_size": self.size, "digest": _digest(self.arrays)}
+        return {"shapes": shapes, "batch_size": self.size, "digest": self._digest}
 
     def state_dict(self) -> dict[str, Any]:
         return {"start": self.start, "before": self.before}
@@ -91,6 +92,10 @@ class Gathered(Stream):
             generator = torch.Generator(self.device)
             generator.set_state(self.before)
             self.order = torch.randperm(self.num_rows, device=self.device, generator=generator)
+
+    @cached_property
+    def _digest(self) -> str:
+        return _digest(self.arrays)
 
     def _next_index(self) -> Tensor:
         if self.order is None:
@@ -181,7 +186,8 @@ class Read(Stream):
             self.generators = [own.get_state() for own in _generators(self.source)]
         self._iterator, self.position = iter(self.source), 0
         if self._iterator is self.source:
-            _read[id(self.source)] = self.source
+            with suppress(TypeError):  # some, such as a list's, can not be referred to weakly
+                _read[id(self.source)] = self.source
 
 
 class Minibatches:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from pyro_gan.losses import Loss
 from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction
@@ -197,7 +198,8 @@ class Step:
         # Compiled code does not show what it saw, but an eager run from the same state does.
         self._start = None if function == self._eager(player) else torch.get_rng_state()
         if self._buffers is None:
-            self._buffers = [buffer for each in self.game.players().values() for buffer in each.buffers()]
+            known = [buffer for each in self.game.players().values() for buffer in each.buffers()]
+            self._buffers = [buffer for buffer in known if not is_lazy(buffer)]
         self._before = [buffer.clone() for buffer in self._buffers]
         return function(batch)
 
