@@ -428,7 +428,7 @@ def test_a_state_of_a_million_steps_is_saved_and_loaded_in_no_time(saved):
     inference.save(path)
     loaded = make().load(path)
     assert loaded.history == inference.history
-    assert time.process_time() - start < 30  # not the time, which benchmarks tell, but no minutes either
+    assert time.process_time() - start < 5  # not the time, which benchmarks tell, but no half a minute either
 
 
 def test_a_process_that_is_killed_goes_on_to_the_last_bit(tmp_path):

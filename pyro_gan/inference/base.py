@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from torch import Tensor
@@ -303,6 +304,7 @@ class AdversarialInference(Stepping):
             ValueError: It is another file, or damaged; or as of :meth:`load_state_dict`. Nothing has changed then.
         """
         self.load_state_dict(read_file(path)["state"])
+        self.clock.folders.add(str(Path(path).resolve().parent))  # in which a run may go on
         return self
 
     def noted(self) -> dict[str, float]:

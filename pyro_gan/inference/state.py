@@ -1,9 +1,11 @@
 """The state of an inference: what it takes to go on, with a description of what it is a state of."""
 
 from collections.abc import Mapping
+from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from pyro_gan.losses import Loss
@@ -150,9 +152,21 @@ def _described(value: object) -> str:
     """A loss or a penalty in words: a function's name, or a class with its attributes."""
     if isinstance(value, FunctionType | MethodType):
         return value.__qualname__
+    if isinstance(value, partial):
+        given = [*map(_shown, value.args), *(f"{name}={_shown(each)}" for name, each in value.keywords.items())]
+        return f"partial({', '.join([_shown(value.func), *given])})"
     attributes = [
-        f"{name}={_described(each) if callable(each) else repr(each)}"
+        f"{name}={_shown(each)}"
         for name, each in sorted(vars(value).items() if hasattr(value, "__dict__") else ())
-        if not name.startswith("_") and (callable(each) or isinstance(each, bool | int | float | str | None))
+        if not name.startswith("_")
     ]
     return f"{type(value).__name__}({', '.join(attributes)})"
+
+
+def _shown(value: object) -> str:
+    """An attribute in words: a number or a name as it is, anything else by its kind."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str | tuple):
+        return repr(value)
+    return value.__qualname__ if isinstance(value, FunctionType | MethodType) else type(value).__name__

@@ -140,6 +140,10 @@ class Stepping(Algorithm):
         text = f"an update was not finite at step {step} and was left out. {MEND}"
         self._step.divergence.meet(self.on_divergence, "device", text)
 
+    def last_batch(self) -> Batch | None:
+        """The minibatch of the last step, or of the look before the first."""
+        return self._last_batch
+
     def last_arguments(self) -> Arguments | None:
         """How the model was called at the last step, or at the look before the first."""
         return None if self._last_batch is None else self.model.calls.arguments(self._last_batch)

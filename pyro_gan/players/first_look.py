@@ -39,13 +39,20 @@ def kept_buffers(*modules: nn.Module) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for module, name, buffer, value in saved:
-                _restore(module, name, buffer, value)
+                restore_buffer(module, name, buffer, value)
             for module in lazy:  # batch statistics that had no shape before this run start from their beginning
                 module.reset_running_stats()  # type: ignore[operator]
 
 
-def _restore(module: nn.Module, name: str, buffer: Tensor | None, value: Tensor | None) -> None:
-    """Put a buffer back: where it is now, unless it has another shape or was none before."""
+def restore_buffer(module: nn.Module, name: str, buffer: Tensor | None, value: Tensor | None) -> None:
+    """Put a buffer back: where it is now, unless it has another shape or was none before.
+
+    Args:
+        module: Whose buffer it is.
+        name: Its name.
+        buffer: The tensor that it was.
+        value: A copy of what that held.
+    """
     now = module._buffers[name]
     if buffer is None or value is None:
         module._buffers[name] = None

@@ -126,7 +126,7 @@ class ImplicitModel(Player):
     def check_state_dict(self, state: dict[str, Any]) -> None:
         super().check_state_dict(state)
         theirs = tuple(state.get("sites", ()))
-        if self.sites is not None and theirs and self.sites != theirs:
+        if self.sites is not None and theirs and set(self.sites) != set(theirs):
             raise ValueError(
                 f"the state is that of a {self.role} whose compared sites are {listed(theirs)}, but this one's are "
                 f"{listed(self.sites)}. Load it into an inference that compares the same."

@@ -120,7 +120,7 @@ class Folder:
             raise TypeError(f"checkpoint must be a folder's path, but is {shown(path)} ({type(path).__name__}).")
         if not str(path):
             raise ValueError("checkpoint must be a folder's path, but is ''. Name a folder.")
-        self.path = Path(path)
+        self.path = Path(path).resolve()
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"checkpoint={str(path)!r} is a file, but a folder is expected. Name another.")
         self.keep = positive_integer("keep", keep)

@@ -83,8 +83,8 @@ class Clock:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy is in no run."""
-        return {**vars(self), "is_running": False}
+        """A copy is in no run, and writes to no folder."""
+        return {**vars(self), "is_running": False, "folders": set()}
 
     def state_dict(self) -> dict[str, Any]:
         """The counts."""

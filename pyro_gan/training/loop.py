@@ -32,6 +32,15 @@ class Trainee(Protocol):
     def get_ready(self, batch: Batch) -> None:
         """Before the first step, look at one minibatch."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Its state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state."""
+
+    def last_batch(self) -> Batch | None:
+        """The minibatch of the last step."""
+
     def take_step(self, batches: Iterator[Batch]) -> StepRecord:
         """Take one step on a stream of minibatches."""
 
@@ -66,26 +75,36 @@ def train(
     with held_back() as interrupts, in_one_run(kept_along):
         point = Point(0, num_steps) if keeper is None else keeper.start(num_steps)
         if point.is_skipped:
-            inference.get_ready(next(batches))
+            _look_again(inference, point)
             go_on(point, inference.device)
             return
         told, recorder = Callbacks(inference, callbacks), inference.recorder
         with clock.running(point.num_steps, point.done):
             try:
                 told.start(num_steps)
-                if point.random is not None and not clock.num_left:  # all steps were taken, but nobody may be told yet
-                    inference.get_ready(next(batches))
+                if not clock.num_left:  # all steps were taken, but callbacks have still to be told
+                    _look_again(inference, point)
                 go_on(point, inference.device)
                 _take_steps(inference, batches, recorder, told, interrupts, keeper)
             except BaseException as error:
                 with suppress(ValueError):  # an update that is not finite is not what ended the run
                     recorder.read()
                 told.end(error)
-            if interrupts.caught is None:
+            is_complete = interrupts.caught is None
+            if is_complete:
                 clock.complete()
             told.end()
-        if keeper is not None and interrupts.caught is None and not point.is_written:
+        if point.state is not None:  # the state has what the first telling did
+            inference.load_state_dict(point.state)
+            go_on(point._replace(states=()), inference.device)
+        elif keeper is not None and is_complete:
             keeper.write(is_over=True)
+
+
+def _look_again(inference: Trainee, point: Point) -> None:
+    """Put loaded values in place where no step does."""
+    if point.batch is not None:
+        inference.get_ready(point.batch)
 
 
 def _take_steps(
@@ -97,7 +116,7 @@ def _take_steps(
     keeper: Keeper | None,
 ) -> None:
     """Take the steps that are left, until a callback or an interrupt ends the run."""
-    clock, is_ended = inference.clock, False
+    clock, is_ended, first = inference.clock, False, inference.clock.done
     while clock.num_left and not is_ended and interrupts.caught is None:
         recorder.unread.append(_take_step(inference, batches, recorder))
         clock.tick()
@@ -108,7 +127,7 @@ def _take_steps(
         if is_kept and keeper is not None and not is_ended:
             keeper.write()
     _read(recorder, told)
-    if keeper is not None and interrupts.caught is not None:
+    if keeper is not None and interrupts.caught is not None and clock.done > first:
         keeper.write()
 
 

@@ -185,6 +185,11 @@ class Read(Stream):
             self.before = random_states(self.device)
             self.generators = [own.get_state() for own in _generators(self.source)]
         self._iterator, self.position = iter(self.source), 0
+        if self.keeps_place and self._iterator is self.source and _read.get(id(self.source)) is self.source:
+            raise ValueError(
+                "data is an iterator that an earlier run has read in part, so that a run with checkpoint= could not go "
+                "on. Make one for each run, from its beginning."
+            )
         if self._iterator is self.source:
             with suppress(TypeError):  # some, such as a list's, can not be referred to weakly
                 _read[id(self.source)] = self.source
@@ -258,7 +263,8 @@ def _digest(arrays: Batch) -> str:
     """A fingerprint of rows from all over the data, so that other data of the same shape are told apart."""
     found = hashlib.sha256()
     for _, array in _named(arrays):
-        index = torch.linspace(0, len(array) - 1, min(len(array), 1000), device=array.device).long()
+        number = min(len(array), 1000)
+        index = torch.arange(number, device=array.device) * (len(array) - 1) // max(1, number - 1)
         found.update(array[index].cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:16]
 

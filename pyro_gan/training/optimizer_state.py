@@ -1,7 +1,6 @@
 """What an optimizer's state may hold, and which optimizer it belongs to."""
 
 from collections.abc import Mapping
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,29 @@ IMPLEMENTATION = frozenset({"params", "fused", "foreach", "capturable", "differe
 """Options that change how an optimizer computes, but not what; and one that schedules add."""
 
 
-def chosen(optimizer: Optimizer, schedule: LRScheduler | None) -> dict[str, Any]:
-    """What was chosen when an optimizer was made: its class, its schedule's, and each group's options.
+BY_GROUP = frozenset({"base_lrs", "_last_lr"})
+"""What a schedule keeps for each group, of which there are more when parameters appear late."""
+
+
+def chosen(optimizer: Optimizer, schedule: LRScheduler | None, parameters: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What was chosen when an optimizer was made: its class, its schedule, and the options of each parameter.
 
     Args:
         optimizer: The optimizer, as it was made.
         schedule: Its schedule, if there is one.
+        parameters: Its parameters by name.
     """
-    groups = [
-        {name: _told(value, name) for name, value in group.items() if name not in IMPLEMENTATION}
+    names = {parameter: name for name, parameter in parameters.items()}
+    options = {
+        names[parameter]: {each: _told(value, each) for each, value in group.items() if _is_chosen(each, value)}
         for group in optimizer.param_groups
-    ]
+        for parameter in group["params"]
+    }
     made: dict[str, Any] = {}
     if schedule is not None:
-        made = {"class": type(schedule).__name__, **plain(schedule.state_dict(), "schedule")}
-    return _as_lists({"class": type(optimizer).__name__, "schedule": made, "groups": groups})
+        made = {"class": type(schedule).__name__, **plain_without_functions(schedule.state_dict(), "schedule")}
+        made = {name: value for name, value in made.items() if name not in BY_GROUP}
+    return {"class": type(optimizer).__name__, "schedule": _as_lists(made), "options": _as_lists(options)}
 
 
 def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -39,19 +46,20 @@ def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any]) -> N
     Args:
         argument: The optimizer's argument, for the message.
         before: What :func:`chosen` told of the one whose state it is.
-        now: The same of the one that is to take it over.
+        now: The same of the one that is to take it over; parameters that only one has met are not compared.
 
     Raises:
         ValueError: They differ in class, schedule or options; the message has both.
     """
-    if before == now:
-        return
+    both = [name for name in now["options"] if name in before["options"]]
     parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (before["schedule"], now["schedule"]),
-        *zip_longest(before["groups"], now["groups"], fillvalue={}),
+        *((before["options"][name], now["options"][name]) for name in both),
     ]
-    one, other = next((pair for pair in parts if pair[0] != pair[1]), ({}, {}))
-    options = sorted(each for each in one.keys() | other.keys() if one.get(each) != other.get(each))
+    one, other = next((pair for pair in parts if repr(pair[0]) != repr(pair[1])), ({}, {}))
+    if before["class"] == now["class"] and one == other == {}:
+        return
+    options = sorted(each for each in one.keys() | other.keys() if repr(one.get(each)) != repr(other.get(each)))
     was, is_now = (
         f"{choice['class']}({', '.join(f'{each}={part.get(each)!r}' for each in options)})"
         for choice, part in ((before, one), (now, other))
@@ -85,12 +93,10 @@ def check_moments(argument: str, state: dict[str, Any], parameters: Mapping[str,
 
 
 def plain(value: Any, name: str) -> Any:
-    """A copy of a state in tensors and Python's own numbers, strings, lists and dictionaries, which a file can hold.
-
-    Functions, such as a schedule's lambda, are left out: an inference is made with its own.
+    """A copy in tensors and Python's own numbers, strings, lists, tuples and dictionaries, which a file can hold.
 
     Args:
-        value: The state.
+        value: What to copy.
         name: What to call it in messages.
 
     Raises:
@@ -103,12 +109,34 @@ def plain(value: Any, name: str) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, dict):
-        return {key: plain(each, f"{name}[{key!r}]") for key, each in value.items() if not callable(each)}
-    if isinstance(value, list | tuple):
-        return type(value)([None if callable(each) else plain(each, name) for each in value])
+        return {key: plain(each, f"{name}[{key!r}]") for key, each in value.items()}
+    if isinstance(value, list):
+        return [plain(each, name) for each in value]
+    if isinstance(value, tuple):
+        return tuple([plain(each, name) for each in value])
     if value is None or isinstance(value, bool | int | float | str | torch.dtype):
         return value
     raise ValueError(f"the state of {name} holds {shown(value)} ({type(value).__name__}), which no file can hold.")
+
+
+def plain_without_functions(value: Any, name: str) -> Any:
+    """The same without functions, such as a schedule's lambda: an inference is made with its own.
+
+    Args:
+        value: What to copy.
+        name: What to call it in messages.
+    """
+    if isinstance(value, dict):
+        kept = {key: each for key, each in value.items() if not callable(each)}
+        return {key: plain_without_functions(each, f"{name}[{key!r}]") for key, each in kept.items()}
+    if isinstance(value, list | tuple):
+        parts = [None if callable(each) else plain_without_functions(each, name) for each in value]
+        return parts if isinstance(value, list) else tuple(parts)
+    return plain(value, name)
+
+
+def _is_chosen(option: str, value: Any) -> bool:
+    return option not in IMPLEMENTATION and not callable(value)
 
 
 def _told(value: Any, name: str) -> Any:

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pyro_gan.checks import finite_number, shown
 from pyro_gan.recipes import default_optimizer, default_rate
-from pyro_gan.training.optimizer_state import check_alike, check_moments, chosen, plain
+from pyro_gan.training.optimizer_state import check_alike, check_moments, chosen, plain_without_functions
 
 OptimizerChoice = PyroOptim | Callable[[Iterable[Tensor]], Optimizer | LRScheduler] | None
 """What a user may pass as `optim`: Pyro's, or a callable from parameters to a torch optimizer or schedule."""
@@ -88,10 +88,11 @@ class PlayerOptimizer:
             self._drop(name)
         if self.optimizer is None:
             made, schedule = self._make(new, decaying)
+            now = chosen(made, schedule, new)
             if self._loaded is not None:
-                check_alike(self.argument, self._loaded["chosen"], chosen(made, schedule))
+                check_alike(self.argument, self._loaded["chosen"], now)
                 check_moments(self.argument, self._loaded, new)
-            self.optimizer, self.schedule, self._chosen = made, schedule, chosen(made, schedule)
+            self.optimizer, self.schedule, self._chosen = made, schedule, now
         else:
             self._add(new, decaying)
         self.parameters.update(new)
@@ -155,7 +156,8 @@ class PlayerOptimizer:
         ]
         state = {names[parameter]: values for parameter, values in optimizer.state.items()}
         schedule = None if self.schedule is None else self.schedule.state_dict()
-        return plain({"chosen": self._chosen, "groups": groups, "state": state, "schedule": schedule}, self.argument)
+        held = {"chosen": self._chosen, "groups": groups, "state": state, "schedule": schedule}
+        return plain_without_functions(held, self.argument)
 
     def check_state_dict(self, state: dict[str, Any]) -> None:
         """Refuse a state that does not fit, as far as the parameters are known.
@@ -246,7 +248,8 @@ class PlayerOptimizer:
 
     def _add(self, parameters: dict[str, Tensor], decaying: Collection[Tensor]) -> None:
         """Train parameters that appear late, with those that have the same options where there are any."""
-        optimizer, (made, _) = self._made(), self._make(parameters, decaying)
+        optimizer, (made, schedule) = self._made(), self._make(parameters, decaying)
+        self._chosen["options"] |= chosen(made, schedule, parameters)["options"]
         for new in made.param_groups:
             alike = [group for group in optimizer.param_groups if _options(group) == _options(new)]
             if alike:

@@ -16,7 +16,7 @@ LONG = 100
 """The number of steps without a gradient after which a parameter that had one is told of."""
 
 
-MOST_EMPTY = 20
+MOST_EMPTY = 50
 """The number of steps in a row at which no parameter has a gradient, up to which a model may be left alone."""
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_gan.checks import shown
+from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.first_look import RandomStates, kept_random_state, random_states, set_random_states
 from pyro_gan.training.checkpoint import Folder
 from pyro_gan.training.clock import Clock
@@ -33,6 +34,9 @@ class Resumable(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state."""
 
+    def last_batch(self) -> Batch | None:
+        """The minibatch of the last step."""
+
 
 class Point(NamedTuple):
     """Where a run goes on."""
@@ -48,6 +52,10 @@ class Point(NamedTuple):
     states: Sequence[tuple[Hooks, dict[str, Any]]] = ()
     """The callbacks that keep something, with what they kept."""
     random: RandomStates | None = None
+    batch: Batch | None = None
+    """The last minibatch, for a look where no step is left."""
+    state: dict[str, Any] | None = None
+    """The state at the end of a run that is over."""
 
 
 class Keeper:
@@ -85,6 +93,7 @@ class Keeper:
         self.every = every
         self.resume = resume
         batches.stream.keeps_place = True
+        batches.stream.description()  # which sees that the data can be told apart
 
     def start(self, num_steps: int) -> Point:
         """Where a run of so many steps goes on; the state and the place in the data are loaded.
@@ -104,7 +113,7 @@ class Keeper:
         if run["number"] > number:
             self.inference.load_state_dict(content["state"])
             clock.runs = number
-            return Point(num_steps, num_steps, is_skipped=True, random=states)
+            return Point(num_steps, num_steps, is_skipped=True, random=states, batch=self._batch(run))
         self._check_data(run["data"])
         matched = self._matched(run["callbacks"])
         with kept_random_state(self.inference.device):
@@ -115,7 +124,8 @@ class Keeper:
         ended_early = run["done"] < run["num_steps"]  # by a callback
         is_written = run["is_over"] and (ended_early or run["done"] >= num_steps)
         last = run["done"] if is_written else max(num_steps, run["done"])
-        return Point(run["done"], last, is_written=is_written, states=matched, random=states)
+        state = content["state"] if is_written else None
+        return Point(run["done"], last, False, is_written, matched, states, self._batch(run), state)
 
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -135,6 +145,7 @@ class Keeper:
             "is_over": is_over,
             "data": self.batches.stream.description(),
             "place": self.batches.stream.state_dict(),
+            "batch": self.inference.last_batch(),
             "callbacks": [
                 {"name": type(each).__name__, "state": plain(state, f"{type(each).__name__}.state_dict()")}
                 for each in self.callbacks
@@ -142,6 +153,9 @@ class Keeper:
             ],
         }
         self.folder.write(content_of(self.inference, run), clock.step)
+
+    def _batch(self, run: dict[str, Any]) -> Batch:
+        return as_batch(run["batch"], self.inference.device)
 
     def _check_data(self, before: dict[str, Any]) -> None:
         now = self.batches.stream.description()

@@ -13,14 +13,14 @@ from operator import add
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from pyro_gan.losses import Loss
 from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.discriminator import Discriminator, leaves
-from pyro_gan.players.first_look import kept_buffers, kept_random_state
+from pyro_gan.players.first_look import kept_buffers, kept_random_state, restore_buffer
 from pyro_gan.players.player import Player
 from pyro_gan.players.selection import Selection
 from pyro_gan.training.averaging import MovingAverage
@@ -99,13 +99,14 @@ class Step:
         self._shared: Samples | None = None
         self._seen: Seen | None = None
         self._start: Tensor | None = None
-        self._buffers: list[Tensor] | None = None
-        self._before: list[Tensor] = []
-        """The values of the buffers before the last gradients, which moved batch statistics."""
+        self._with_buffers: list[nn.Module] | None = None
+        self._before: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+        """Buffers and copies of what they held before the last gradients, which moved batch statistics."""
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is in no step."""
-        return {**vars(self), "_shared": None, "_seen": None, "_start": None, "_reach": Reach(), "_buffers": None}
+        none = dict.fromkeys(("_shared", "_seen", "_start", "_with_buffers"))
+        return {**vars(self), **none, "_reach": Reach(), "_before": []}
 
     def take_eagerly(self) -> None:
         """Compute gradients operation by operation."""
@@ -197,10 +198,7 @@ class Step:
         function = self.for_generator if is_generator else self.for_discriminator
         # Compiled code does not show what it saw, but an eager run from the same state does.
         self._start = None if function == self._eager(player) else torch.get_rng_state()
-        if self._buffers is None:
-            known = [buffer for each in self.game.players().values() for buffer in each.buffers()]
-            self._buffers = [buffer for buffer in known if not is_lazy(buffer)]
-        self._before = [buffer.clone() for buffer in self._buffers]
+        self._before = self._held_by_buffers()
         return function(batch)
 
     def _update(self, player: PlayerName, found: Gradients, batch: Batch) -> None:
@@ -220,11 +218,27 @@ class Step:
         else:
             self._update_discriminator(found, *flag)
 
+    def _held_by_buffers(self) -> list[tuple[nn.Module, str, Tensor, Tensor]]:
+        """What the buffers of all modules hold; those without are found once, and anew with new parameters."""
+        if self._with_buffers is None:
+            modules = dict.fromkeys(module for each in self.game.players().values() for module in each.modules)
+            self._with_buffers = [module for module in modules if module._buffers]
+        return [
+            (module, name, buffer, buffer.clone())
+            for module in self._with_buffers
+            for name, buffer in module._buffers.items()
+            if buffer is not None and not is_lazy(buffer)
+        ]
+
     @torch.no_grad()
     def _put_back_buffers(self, where: Tensor | None = None) -> None:
         """Undo what gradients did to batch statistics; on a device where a flag is set."""
-        for buffer, before in zip(self._buffers or (), self._before, strict=True):
-            buffer.copy_(before if where is None else torch.where(where, before, buffer))
+        for module, name, buffer, before in self._before:
+            now = module._buffers[name]
+            if where is None:
+                restore_buffer(module, name, buffer, before)
+            elif now is not None and now.shape == before.shape:
+                now.copy_(torch.where(where, before, now))
 
     def _eager(self, player: PlayerName) -> GradientFunction:
         return self.generator_gradients if player == "generator" else self.discriminator_gradients
@@ -249,7 +263,7 @@ class Step:
         Raises:
             ValueError: A parameter belongs to both players.
         """
-        game, decaying, self._buffers = self.game, set[Tensor](), None
+        game, decaying, self._with_buffers = self.game, set[Tensor](), None
         for player in game.players().values():
             if player is not game.discriminator:
                 _check_apart(player.parameters, game.discriminator.parameters)
