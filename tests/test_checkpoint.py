@@ -1,7 +1,10 @@
 """States in files: whole or not at all, exact, and refused where they do not fit."""
 
+import copy
+import os
 import pickle
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from pyro_gan.callbacks import Callback, Evaluate, FinalMean, KeepBest
 from pyro_gan.losses import NonSaturating
 from pyro_gan.penalties import R1, Penalty
 from pyro_gan.training.checkpoint import FORMAT, read_file, write_file
+from pyro_gan.training.minibatches import Gathered
 from pyro_gan.training.resuming import Keeper
 
 ROWS = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
@@ -244,6 +248,116 @@ def test_the_generator_of_a_sampler_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         script(Cut(20), checkpoint=tmp_path, checkpoint_every=3)
     assert same(script(checkpoint=tmp_path), script())
+
+
+def test_a_finished_run_needs_no_more_of_its_data_and_tells_its_end_without_effect(tmp_path):
+    class Draws(Callback):
+        def on_end(self, inference):
+            inference.sample(10), inference.step(ROWS[:16], player="discriminator")
+
+    def script(*callbacks, **options):
+        inference, runs = make(), []
+        for number in (25, 10):
+            rows = ROWS.repeat(4, 1)
+            inference.run(
+                iter(rows.split(16)), num_steps=number, progress=False, callbacks=[Draws(), *callbacks], **options
+            )
+            runs.append(inference.state_dict())
+        return runs[-1], torch.get_rng_state()
+
+    expected, options = script(), {"checkpoint": tmp_path, "checkpoint_every": 4}
+    cut = Cut(5)
+    cut.on_start = lambda inference, num_steps: setattr(cut, "at", 5 if num_steps == 10 else -1)
+    with pytest.raises(KeyboardInterrupt):
+        script(cut, **options)
+    for _ in range(2):
+        assert same(list(script(**options)), list(expected))
+
+
+def test_one_iterator_can_not_serve_two_runs_that_are_to_go_on(tmp_path):
+    source = (torch.randn(16, 3) for _ in range(1000))
+    inference = make().run(source, num_steps=3, progress=False, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="data is an iterator that an earlier run has read in part"):
+        inference.run(source, num_steps=3, progress=False, checkpoint=tmp_path)
+
+
+def test_a_folder_is_the_same_however_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inference = make()
+    for name in ("new", str(tmp_path / "new"), "./new"):
+        inference.run(ROWS, num_steps=3, progress=False, checkpoint=name)
+    loaded = make(seed=1).load(max((tmp_path / "new").iterdir()))
+    loaded.run(ROWS, num_steps=3, progress=False, checkpoint="new")
+    assert loaded.history["step"] == list(range(1, 13))
+
+
+def test_a_copy_has_no_part_in_the_originals_folder(tmp_path):
+    inference = make().run(ROWS, num_steps=3, progress=False, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="holds checkpoints of another run"):
+        copy.deepcopy(inference).run(ROWS, num_steps=3, progress=False, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_end"])
+def test_an_interrupt_before_the_first_step_or_after_the_last_keeps_what_there_is(hook, tmp_path):
+    class Interrupts(Callback):
+        pass
+
+    setattr(Interrupts, hook, lambda self, *arguments: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        make().run(ROWS, num_steps=5, progress=False, callbacks=[Interrupts()], checkpoint=tmp_path)
+    assert caught.value.__context__ is None
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000005.state"] * (hook == "on_end")
+
+
+def test_sites_may_be_asked_for_in_any_order(tmp_path):
+    def inference():
+        built = guided(BiGANInference)
+        return BiGANInference(built.model.function, built.guide.function, site=["x", "z"])
+
+    first = inference().run(ROWS[:, 0], num_steps=2, progress=False, checkpoint=tmp_path)
+    state = first.state_dict()
+    inference().load_state_dict(state)
+    first.load_state_dict(state)
+
+
+def test_options_are_compared_parameter_by_parameter(tmp_path):
+    def model(batch_size):
+        name = "a" if torch.rand(()) < 0.5 else "b"
+        loc = pyro.param(name, torch.tensor(0.0))
+        with pyro.plate("data", batch_size):
+            eps = pyro.sample("eps", pyro.distributions.Normal(0.0, 1.0))
+            pyro.deterministic("x", loc + eps, event_dim=0)
+
+    def script(*callbacks, **options):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        optim = pyro.optim.Adam(lambda name: {"lr": 1e-2 if name == "a" else 1e-3})
+        inference = GANInference(model, scalar_discriminator(4), optim)
+        inference.run(ROWS[:, 0], num_steps=30, progress=False, callbacks=callbacks, **options)
+        return inference.state_dict()["model"]
+
+    expected = script()
+    for at in (13, 17, 21, 25):
+        with pytest.raises(KeyboardInterrupt):
+            script(Cut(at), checkpoint=tmp_path / str(at), checkpoint_every=4)
+        assert same(script(checkpoint=tmp_path / str(at)), expected)
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.bool, torch.uint8, torch.uint16, torch.float16, torch.bfloat16, torch.complex64]
+)
+def test_data_of_any_type_have_a_fingerprint(kind):
+    rows = torch.arange(6000).reshape(2000, 3).to(kind)
+    first, other = (Gathered((each,), 8, torch.device("cpu")) for each in (rows, rows.flip(0)[:, :1].expand(-1, 3)))
+    assert first.description()["digest"] != other.description()["digest"]
+    many = Gathered((torch.zeros(2**24 + 4, dtype=torch.uint8),), 8, torch.device("cpu"))
+    assert len(many.description()["digest"]) == 16  # more rows than single precision can count
+
+
+@pytest.mark.parametrize("value", [{1}, torch.nn.Linear(1, 1), [print]])
+def test_what_a_callback_keeps_but_no_file_can_hold_is_an_error(value, tmp_path):
+    with pytest.raises(ValueError, match=r"the state of Keeps.state_dict.*which no file can hold"):
+        make().run(ROWS, num_steps=3, progress=False, callbacks=[Keeps(value)], checkpoint=tmp_path)
 
 
 def test_a_schedule_goes_on_where_parameters_appear_after_resuming(tmp_path):

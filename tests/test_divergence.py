@@ -103,6 +103,27 @@ def test_batch_statistics_are_what_they_were_too(choice):
     assert len(now) >= 3 and all(map(torch.equal, now, before))
 
 
+def test_buffers_that_a_network_replaces_are_put_back_too():
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(1, 1)
+            self.register_buffer("mean", torch.zeros(()))
+            self.register_buffer("seen", torch.zeros(0))
+
+        def forward(self, x):
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean()
+            self.seen.resize_(len(self.seen) + 1).fill_(1.0)
+            return self.linear((x - self.mean)[:, None]).squeeze(1)
+
+    bad = Bad(LOOKS + 2 * 9 + 1)
+    inference = GANInference(bad.model, Centred(), on_divergence="skip")
+    with pytest.warns(RuntimeWarning, match="This update is left out"):
+        inference.run(DATA, num_steps=20, batch_size=16, progress=False)
+    assert torch.isfinite(inference.discriminator.function.mean)
+    assert sum(map(math.isnan, inference.history["discriminator_loss"])) <= 1
+
+
 def test_one_player_alone_can_not_be_left_out_for_ever():
     def bad(judgement):
         return judgement.real_logits.sum() * NAN
