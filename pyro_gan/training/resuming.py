@@ -3,7 +3,7 @@
 import platform
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
@@ -201,13 +201,21 @@ def content_of(inference: Resumable, run: dict[str, Any] | None = None) -> dict[
     state = inference.state_dict()
     # A million steps are a few large tensors, which a file holds as they are.
     history = {name: _column(name, values) for name, values in state["history"].items()}
-    versions = {name: version(name) for name in ("pyro_gan", "torch", "pyro-ppl", "numpy")}
+    versions = {name: _version(name) for name in ("pyro_gan", "torch", "pyro-ppl", "numpy")}
     return {
         "state": {**state, "history": history},
         "random": random_states(inference.device).state_dict(),
         "run": run,
         "versions": {**versions, "python": platform.python_version()},
     }
+
+
+def _version(name: str) -> str:
+    """A package's version; one that is on Python's path, but not installed, has none."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _column(name: str, values: list[Any]) -> Tensor:
