@@ -1,9 +1,13 @@
+import signal
+
 import matplotlib
 import pyro
 import pytest
 import torch
 
 matplotlib.use("Agg")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; the tests are of a terminal
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the tests' tensors are too small to share among threads
 
 

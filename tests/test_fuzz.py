@@ -167,7 +167,8 @@ def test_models_that_change_their_structure(shape, change, at, compare):
     network = AutoDiscriminator(width=8, depth=1) if compare else nn.Sequential(View(flat), nn.Linear(flat, 1))
     model = Model(shape, change, at)
     caught = check(GANInference(model, network), torch.randn(20, *shape), 8)
-    if change in (None, "rows") or model.runs <= at:
+    # A branch without a gradient may be taken for a few steps; tests/test_invariants.py has what follows after more.
+    if change in (None, "rows", "detach") or model.runs <= at:
         assert caught is None, caught
     else:
         assert caught is not None

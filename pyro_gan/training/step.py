@@ -182,6 +182,8 @@ class Step:
         if samples is None:
             samples = game.draw_for_generator(batch)
         self._shared = None  # after an update their graph would be that of other parameters
+        if samples.fake.keys() <= samples.real.keys():  # a model may come to draw other shapes
+            samples.check_alike()
         self._seen = Seen(samples.real, samples.fake)
         loss = game.generator_loss(samples)
         parameters = samples.parameters
