@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_gan.callbacks.base import Callback, Inference
 from pyro_gan.checks import listed
+from pyro_gan.training.divergence import numbers_of
 
 LONG = 1000
 """The number of steps for which something must last to be told of."""
@@ -86,7 +87,7 @@ class WarnOfFailures(Callback):
         gradients = [leaf.grad for leaf in inference.optim.parameters.values() if leaf.grad is not None]
         if not gradients:
             return
-        norm = math.sqrt(sum(float(gradient.detach().square().sum()) for gradient in map(_dense, gradients)))
+        norm = math.sqrt(sum(float(numbers.square().sum()) for numbers in map(numbers_of, gradients)))
         self.largest_norm = max(self.largest_norm, norm)
         step = inference.clock.step
         if norm > max(VANISHED * self.largest_norm, NOTHING) or not math.isfinite(norm):
@@ -169,7 +170,3 @@ def _distance_of_quartiles(rows: Tensor) -> float:
     """The mean distance between the features' quartiles, which no outlier moves."""
     lower, upper = np.quantile(rows.cpu().double().numpy(), [0.25, 0.75], axis=0)
     return float((upper - lower).mean())
-
-
-def _dense(gradient: Tensor) -> Tensor:
-    return gradient if gradient.layout == torch.strided else gradient.coalesce().values()

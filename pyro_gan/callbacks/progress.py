@@ -44,20 +44,18 @@ class ProgressLines(Callback):
         self.every = None if every is None else positive_integer("print_every", every)
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
-        self.num_steps = num_steps
-        spacing = self.every or max(1, num_steps // 10)
+        self.num_steps, self.spacing = num_steps, self.every or max(1, num_steps // 10)
         if inference.clock.done:
             print(f"going on from step {inference.clock.done}/{num_steps}", file=sys.stderr)
-        self.next = min((inference.clock.done // spacing + 1) * spacing, num_steps)
+        self.next = min((inference.clock.done // self.spacing + 1) * self.spacing, num_steps)
 
     def on_read(self, inference: Inference) -> None:
         done = inference.clock.done
-        spacing = self.every or max(1, self.num_steps // 10)
         while self.next <= done:
             position = self.next - done - 1
             print(f"step {self.next}/{self.num_steps}: {describe(inference.history, position)}", file=sys.stderr)
             is_last = self.next == self.num_steps
-            self.next = self.num_steps + 1 if is_last else min(self.next + spacing, self.num_steps)
+            self.next = self.num_steps + 1 if is_last else min(self.next + self.spacing, self.num_steps)
 
 
 class CompilationTime(Callback):

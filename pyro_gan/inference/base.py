@@ -1,20 +1,18 @@
 """What every adversarial inference offers: a step, a run, and what can be asked, saved and loaded afterwards."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
 from pyro_gan.callbacks import Callback, progress_callbacks
 from pyro_gan.callbacks.base import as_callbacks
 from pyro_gan.checks import listed, positive_integer
-from pyro_gan.inference.options import Options
 from pyro_gan.inference.questions import draw_rows, export, log_ratio
-from pyro_gan.inference.state import NAMES, description_of, state_of, take_over
+from pyro_gan.inference.state import NAMES, copy_of, state_of, take_over
 from pyro_gan.inference.stepping import Stepping
 from pyro_gan.players.exclusive import one_at_a_time
 from pyro_gan.training.checkpoint import Folder, read_file, write_file
@@ -22,7 +20,6 @@ from pyro_gan.training.compiled import use_compiled
 from pyro_gan.training.divergence import OnDivergence, check_on_divergence
 from pyro_gan.training.loop import train
 from pyro_gan.training.minibatches import minibatches
-from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.record import note, noted
 from pyro_gan.training.resuming import Keeper, Resume, content_of
 
@@ -33,17 +30,6 @@ if TYPE_CHECKING:
 
 class AdversarialInference(Stepping):
     """The base of all inference classes; see :class:`~pyro_gan.GANInference` for the arguments."""
-
-    def __init__(
-        self,
-        model: Callable[..., Any],
-        discriminator: Callable[..., Tensor] | None = None,
-        optim: OptimizerChoice = None,
-        optim_d: OptimizerChoice = None,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(model, discriminator, optim, optim_d, **options)
-        self.description = description_of(self)
 
     def run(
         self,
@@ -256,7 +242,7 @@ class AdversarialInference(Stepping):
             ValueError: No step has been taken, so there is no state yet.
         """
         if self._loaded_state is not None:
-            return copy.deepcopy(self._loaded_state)
+            return copy_of(self._loaded_state)
         if not self._is_ready or self._blanks:
             raise ValueError("there is no state before the first step. Call run or step first.")
         self.recorder.read()
@@ -275,8 +261,7 @@ class AdversarialInference(Stepping):
         self.clock.check_idle("load_state_dict")
         take_over(self, state)
         self._blanks = {}
-        history = {name: list(values) for name, values in self.history.items()}
-        self._loaded_state = None if self._is_ready else {**copy.deepcopy(state), "history": history}
+        self._loaded_state = None if self._is_ready else copy_of(state)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, or what is pickled, goes on from here: it meets its parameters anew and gives them their values."""

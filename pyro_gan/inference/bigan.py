@@ -10,7 +10,7 @@ from pyro_gan.checks import is_real_number, listed, shown
 from pyro_gan.inference.energy import energy_score
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
-from pyro_gan.players.batch import Batch
+from pyro_gan.players.batch import Batch, named
 from pyro_gan.players.calls import as_precise, places
 from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.samples import Samples
@@ -141,7 +141,7 @@ class BiGANInference(GuidedInference):
         Raises:
             ValueError: It has none, and the user asked for the energy score.
         """
-        elements: dict[Any, Tensor] = dict(batch.items() if isinstance(batch, dict) else enumerate(batch))
+        elements: dict[Any, Tensor] = dict(named(batch))
         for site in self.observed_sites:
             real, fake = samples.real[site], samples.fake[site].detach()
             found = samples.places[site] if real.shape == fake.shape else ()

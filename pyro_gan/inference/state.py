@@ -1,5 +1,6 @@
 """The state of an inference: what it takes to go on, with a description of what it is a state of."""
 
+import copy
 from collections.abc import Mapping
 from functools import partial
 from types import FunctionType, MethodType
@@ -16,16 +17,21 @@ from pyro_gan.training.clock import Clock
 from pyro_gan.training.optimizers import PlayerOptimizer
 
 
+class Described(Protocol):
+    """What tells one kind of inference from another."""
+
+    loss: Loss
+    penalties: tuple[PenaltyFunction, ...]
+    discriminator_steps: int
+    generator_steps: int
+
+
 class Stateful(Protocol):
     """What a state is made of."""
 
     num_steps_taken: int
     num_updates: int
     clock: Clock
-    loss: Loss
-    penalties: tuple[PenaltyFunction, ...]
-    discriminator_steps: int
-    generator_steps: int
     description: dict[str, Any]
     """What :func:`description_of` told when it was made; later a callback may exchange a loss, or move a weight."""
     history: dict[str, list[Any]]
@@ -87,12 +93,19 @@ def take_over(inference: Stateful, state: dict[str, Any]) -> None:
     inference.num_updates = state["num_updates"]
     inference.clock.load_state_dict(state["clock"])
     inference.history.clear()
-    inference.history.update(
-        {
-            name: values.tolist() if isinstance(values, Tensor) else list(values)
-            for name, values in state["history"].items()
-        }
-    )
+    inference.history.update(history_in(state))
+
+
+def copy_of(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a state, with the history's numbers in lists; `deepcopy` would look at each of them."""
+    others = {name: value for name, value in state.items() if name != "history"}
+    return {**copy.deepcopy(others), "history": history_in(state)}
+
+
+def history_in(state: dict[str, Any]) -> dict[str, list[Any]]:
+    """A copy of a state's history, which a file has in tensors."""
+    columns = state["history"].items()
+    return {name: values.tolist() if isinstance(values, Tensor) else list(values) for name, values in columns}
 
 
 def _no_state() -> ValueError:
@@ -122,7 +135,7 @@ def _parse(inference: Stateful, state: dict[str, Any]) -> None:
             dict(values)
 
 
-def description_of(inference: Stateful) -> dict[str, Any]:
+def description_of(inference: Described) -> dict[str, Any]:
     """What kind of inference it is: its class, its loss, its penalties and its updates a step, in words."""
     return {
         "class": type(inference).__name__,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyro_gan.checks import shown
 from pyro_gan.inference.algorithm import Algorithm
 from pyro_gan.inference.options import Options, StepLosses
+from pyro_gan.inference.state import description_of
 from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.exclusive import one_at_a_time
@@ -40,6 +41,7 @@ class Stepping(Algorithm):
         self.clock = Clock()
         self.history: dict[str, list[Any]] = {name: [] for name in ("step", *COLUMNS)}
         self.notes: dict[int, dict[str, float]] = {}
+        self.description = description_of(self)
         self.recorder = Recorder(self)
         self._step = Step(self)
         self._last_batch: Batch | None = None

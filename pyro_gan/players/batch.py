@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -59,9 +59,19 @@ def resized(rows: Tensor, num_rows: int) -> Tensor:
 
 def resized_batch(batch: Batch, num_rows: int) -> Batch:
     """Another number of rows of each element of a minibatch."""
+    return mapped(batch, lambda rows: resized(rows, num_rows))
+
+
+def mapped(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
+    """A minibatch of what a function makes of each element."""
     if isinstance(batch, dict):
-        return {name: resized(rows, num_rows) for name, rows in batch.items()}
-    return tuple(resized(rows, num_rows) for rows in batch)
+        return {name: function(rows) for name, rows in batch.items()}
+    return tuple([function(rows) for rows in batch])
+
+
+def named(batch: Batch) -> Iterable[tuple[Any, Tensor]]:
+    """The elements of a minibatch with their names, or numbers."""
+    return batch.items() if isinstance(batch, dict) else enumerate(batch)
 
 
 def _placed(array: Any, name: str, device: torch.device, may_wait: bool, is_own: bool) -> Tensor:
@@ -97,7 +107,7 @@ def too_large(batch: Batch, dtype: torch.dtype) -> str | None:
     """
     if not dtype.is_floating_point:
         return None
-    for name, rows in batch.items() if isinstance(batch, dict) else enumerate(batch):
+    for name, rows in named(batch):
         large = torch.isfinite(rows) & (rows.abs() > torch.finfo(dtype).max) if rows.is_floating_point() else rows[:0]
         if bool(large.any()):
             place = tuple(large.nonzero()[0].tolist())

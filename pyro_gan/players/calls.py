@@ -9,7 +9,7 @@ from pyro.poutine.messenger import unwrap
 from torch import Tensor, nn
 
 from pyro_gan.checks import listed
-from pyro_gan.players.batch import Batch, number_of_rows, resized
+from pyro_gan.players.batch import Batch, named, number_of_rows, resized
 from pyro_gan.players.handler import Draw
 
 
@@ -267,5 +267,4 @@ def as_precise(real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Te
 
 def places(rows: Tensor, batch: Batch) -> list[Any]:
     """The names or numbers of the minibatch's elements that are these rows, as they are."""
-    elements = batch.items() if isinstance(batch, dict) else enumerate(batch)
-    return [place for place, value in elements if value is rows]
+    return [place for place, value in named(batch) if value is rows]

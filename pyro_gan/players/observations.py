@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_gan.checks import shown
-from pyro_gan.players.batch import Batch, as_batch, is_array, number_of_rows
+from pyro_gan.players.batch import Batch, as_batch, is_array, named, number_of_rows
 
 
 class Form(NamedTuple):
@@ -28,8 +28,7 @@ class Observations:
     """
 
     def __init__(self, batch: Batch, device: torch.device, order: Sequence[str] = ()) -> None:
-        elements = batch.items() if isinstance(batch, dict) else enumerate(batch)
-        self.forms: dict[Hashable, Form] = {key: Form(value.shape[1:], value.dtype) for key, value in elements}
+        self.forms: dict[Hashable, Form] = {key: Form(value.shape[1:], value.dtype) for key, value in named(batch)}
         self.order = tuple(order) if isinstance(batch, dict) else tuple(range(len(batch)))
         self.is_named = isinstance(batch, dict)
         self.num_rows = number_of_rows(batch)

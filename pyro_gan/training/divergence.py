@@ -57,7 +57,7 @@ class Seen(NamedTuple):
 
 def are_finite(tensors: Iterable[Tensor | None]) -> bool:
     """Whether all numbers of tensors on the host are finite, and the squares of those with dimensions too."""
-    numbers = [_numbers(tensor) for tensor in tensors if tensor is not None]
+    numbers = [numbers_of(tensor) for tensor in tensors if tensor is not None]
     # NaN and infinity stay in sums, which take a tenth of the time of looking at each number.
     if abs(sum([tensor.sum().item() for tensor in numbers])) < LARGE:
         return True
@@ -104,7 +104,7 @@ class Divergence:
         Args:
             tensors: The tensors, which are not waited for.
         """
-        flag = not_finite([_numbers(tensor) for tensor in tensors if tensor is not None])
+        flag = not_finite([numbers_of(tensor) for tensor in tensors if tensor is not None])
         self._flags.append(flag)
         return flag
 
@@ -176,7 +176,8 @@ def _is_usable(tensor: Tensor) -> bool:
     return not tensor.dim() or not tensor.numel() or math.isfinite(float(tensor.abs().max().square()))
 
 
-def _numbers(tensor: Tensor) -> Tensor:
+def numbers_of(tensor: Tensor) -> Tensor:
+    """All numbers of a tensor that may be sparse, without a gradient."""
     return tensor.detach() if tensor.layout == torch.strided else tensor.detach().coalesce().values()
 
 

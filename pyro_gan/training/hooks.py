@@ -99,9 +99,8 @@ class Callbacks:
             except BaseException as further:
                 if error is None:
                     error = further
-                    continue
-                error.add_note(f"Then {type(callback).__name__}.on_end raised {type(further).__name__}: {further}")
-                continue
+                else:
+                    error.add_note(f"Then {type(callback).__name__}.on_end raised {type(further).__name__}: {further}")
         if error is not None:
             raise error
 

@@ -2,50 +2,29 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
-import torch
-
-from pyro_gan.losses import Loss
 from pyro_gan.penalties import Penalty, PenaltyFunction
 from pyro_gan.players.batch import Batch
-from pyro_gan.training.clock import Clock
 from pyro_gan.training.divergence import Diverged
 from pyro_gan.training.hooks import Callbacks, Hooks, in_one_run
 from pyro_gan.training.interrupts import Interrupts, held_back
-from pyro_gan.training.record import Recorder, StepRecord
-from pyro_gan.training.resuming import Keeper, Point, go_on
+from pyro_gan.training.record import Recorded, Recorder, StepRecord
+from pyro_gan.training.resuming import Keeper, Point, Resumable, go_on
 
 
-class Trainee(Protocol):
-    """What takes the steps and keeps the history."""
+class Trainee(Recorded, Resumable, Protocol):
+    """What takes the steps, beside what is recorded and kept of it."""
 
     num_steps_taken: int
-    clock: Clock
-    history: dict[str, list[Any]]
-    notes: dict[int, dict[str, float]]
-    loss: Loss
     penalties: tuple[PenaltyFunction, ...]
-    device: torch.device
     recorder: Recorder
 
     def get_ready(self, batch: Batch) -> None:
         """Before the first step, look at one minibatch."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Its state."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state."""
-
-    def last_batch(self) -> Batch | None:
-        """The minibatch of the last step."""
-
     def take_step(self, batches: Iterator[Batch]) -> StepRecord:
         """Take one step on a stream of minibatches."""
-
-    def tell_left_out(self, step: int, is_left_out: bool) -> None:
-        """Take note of whether a device left out an update at a step."""
 
 
 def train(

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_gan.checks import positive_integer, shown
-from pyro_gan.players.batch import Batch, as_batch, is_array, number_of_rows
+from pyro_gan.players.batch import Batch, as_batch, is_array, mapped, named, number_of_rows
 from pyro_gan.players.devices import creating_on
 from pyro_gan.players.first_look import RandomStates, random_states, set_random_states
 
@@ -75,12 +75,12 @@ class Gathered(Stream):
 
     def __next__(self) -> Batch:
         if self.size == self.num_rows:
-            return _each(self.arrays, Tensor.clone)
+            return mapped(self.arrays, Tensor.clone)
         index = self._next_index()
-        return _each(self.arrays, lambda array: _gather(array, index))
+        return mapped(self.arrays, lambda array: _gather(array, index))
 
     def description(self) -> dict[str, Any]:
-        shapes = {str(name): list(array.shape) for name, array in _named(self.arrays)}
+        shapes = {str(name): list(array.shape) for name, array in named(self.arrays)}
         return {"shapes": shapes, "batch_size": self.size, "digest": self._digest}
 
     def state_dict(self) -> dict[str, Any]:
@@ -262,21 +262,11 @@ def minibatches(
 def _digest(arrays: Batch) -> str:
     """A fingerprint of rows from all over the data, so that other data of the same shape are told apart."""
     found = hashlib.sha256()
-    for _, array in _named(arrays):
+    for _, array in named(arrays):
         number = min(len(array), 1000)
         index = torch.arange(number, device=array.device) * (len(array) - 1) // max(1, number - 1)
         found.update(array[index].cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:16]
-
-
-def _each(arrays: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
-    if isinstance(arrays, dict):
-        return {name: function(array) for name, array in arrays.items()}
-    return tuple([function(array) for array in arrays])
-
-
-def _named(arrays: Batch) -> Iterable[tuple[Any, Tensor]]:
-    return arrays.items() if isinstance(arrays, dict) else enumerate(arrays)
 
 
 _read: WeakValueDictionary[int, Any] = WeakValueDictionary()

@@ -102,10 +102,9 @@ class Samples(NamedTuple):
         if strangers:
             raise ValueError(
                 f"site {site!r} depends on tensors that require a gradient but are not registered with Pyro, of shapes "
-                f"{', '.join(str(tuple(leaf.shape)) for leaf in strangers)}: they would not be trained. "
-                "Register their network with pyro.module, or freeze it with requires_grad_(False); where an earlier "
-                "model used the same names, "
-                "call pyro.clear_param_store() first."
+                f"{', '.join(str(tuple(leaf.shape)) for leaf in strangers)}: they would not be trained. Register their "
+                "network with pyro.module, or freeze it with requires_grad_(False); where an earlier model used the "
+                "same names, call pyro.clear_param_store() first."
             )
 
 
