@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import pyro
-import pyro.distributions as dist
 import torch
+from latent_models import linear_model
 from models import location_model, scalar_discriminator
 
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, GANInference
@@ -16,12 +16,6 @@ DATA = torch.linspace(-1.0, 3.0, 40)
 def gan():
     """A model of one number, with averages and a criticism in its history."""
     return GANInference(location_model, scalar_discriminator(4), ema_decay=0.9)
-
-
-def linear_model(x):
-    with pyro.plate("data", len(x)):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        pyro.sample("x", dist.Normal(z, 0.5), obs=x)
 
 
 def bigan():

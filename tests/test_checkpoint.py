@@ -14,6 +14,7 @@ import pytest
 import stored
 import torch
 from killed import killed, same
+from latent_models import linear_model, slope_guide
 from models import location_model, network_model, networks, scalar_discriminator
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -554,18 +555,8 @@ def test_a_process_that_is_killed_goes_on_to_the_last_bit(tmp_path):
 
 
 def guided(kind):
-    def model(x):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", pyro.distributions.Normal(0.0, 1.0))
-            pyro.sample("x", pyro.distributions.Normal(z, 1.0), obs=x)
-
-    def guide(x):
-        slope = pyro.param("slope", torch.tensor(0.1))
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", pyro.distributions.Normal(slope * x, 1.0))
-
     pyro.clear_param_store()
-    return kind(model, guide, loss=NonSaturating(), discriminator_steps=1)
+    return kind(linear_model, slope_guide, loss=NonSaturating(), discriminator_steps=1)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import math
 import pyro
 import pytest
 import torch
+from latent_models import linear_model, slope_guide
 from models import location_model, network_model, networks, scalar_discriminator
 
 from pyro_gan import BiGANInference, GANInference
@@ -180,23 +181,13 @@ def test_the_best_of_one_inference_is_not_anothers():
 
 
 def test_rates_of_a_guides_default_optimizers_fall_once_whatever_a_callback_does():
-    def model(x):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", pyro.distributions.Normal(0.0, 1.0))
-            pyro.sample("x", pyro.distributions.Normal(z, 1.0), obs=x)
-
-    def guide(x):
-        slope = pyro.param("slope", torch.tensor(0.1))
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", pyro.distributions.Normal(slope * x, 1.0))
-
     class Rates(Extra):
         def on_step(self, inference):
             self.rates.append(inference.optim.optimizer.param_groups[0]["lr"])
             inference.step(DATA[:10])
 
     rates = Rates()
-    BiGANInference(model, guide).run(DATA, num_steps=10, progress=False, callbacks=[rates])
+    BiGANInference(linear_model, slope_guide).run(DATA, num_steps=10, progress=False, callbacks=[rates])
     assert rates.rates == [pytest.approx(default_rate(step / 10)) for step in range(1, 11)]
 
 
