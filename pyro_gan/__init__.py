@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
+from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide, Standardized
 from pyro_gan.inference import (
     AdversarialInference,
     BiGANInference,
@@ -20,6 +20,7 @@ __all__ = [
     "BiGANInference",
     "GANInference",
     "ImplicitKLqp",
+    "Standardized",
     "StepLosses",
     "WGANInference",
 ]

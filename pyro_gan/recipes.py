@@ -21,6 +21,9 @@ from torch.optim import Optimizer
 from pyro_gan.losses import Loss, NonSaturating, Relativistic
 from pyro_gan.penalties import Penalty, ZeroCentredGradientPenalty
 
+PACE = 10.0
+"""How many times the rate of networks plain numbers have under :func:`default_optimizer`."""
+
 DECAY = 0.3
 """The weight decay of :func:`default_optimizer`, by which the rate is multiplied."""
 
@@ -40,7 +43,9 @@ def default_rate(progress: float) -> float:
     return 2e-3 * max(0.0, min(1.0, 2 * (1 - progress)))
 
 
-def default_optimizer(parameters: Iterable[Tensor], decaying: Collection[Tensor] = ()) -> Optimizer:
+def default_optimizer(
+    parameters: Iterable[Tensor], decaying: Collection[Tensor] = (), numbers: Collection[Tensor] = ()
+) -> Optimizer:
     r"""Adam with :math:`\beta = (0, 0.99)`, in its fused form.
 
     Its rate is 0.002; in the second half of a run it falls to 0 along a line, so that the players settle. A player's
@@ -49,19 +54,31 @@ def default_optimizer(parameters: Iterable[Tensor], decaying: Collection[Tensor]
     Adam moves a weight as far by noise as by a signal. Weights that decay also lose a part of their value at each step,
     0.3 times the rate: so those of which the opponent sees nothing vanish, where they would walk at random.
 
+    A network's output moves by many weights at once, a plain number by itself alone: so these have ten times the rate.
+
     Args:
         parameters: The parameters.
         decaying: Those among them that decay. Inferences give the parameters of modules with an attribute
             `decays = True`, which :class:`~pyro_gan.AutoImplicitGuide` has.
+        numbers: Those among them that are plain numbers. Inferences give what the model registers by `pyro.param` with
+            at most one dimension, and is no part of a module.
 
     References:
         Loshchilov and Hutter (2019), "Decoupled Weight Decay Regularization", algorithm 2.
     """
-    chosen = set(decaying)
-    parts: dict[bool, list[Tensor]] = {}
+    sets = set(decaying), set(numbers)
+    parts: dict[tuple[bool, ...], list[Tensor]] = {}
     for parameter in parameters:
-        parts.setdefault(parameter in chosen, []).append(parameter)
-    groups = [{"params": members, "weight_decay": DECAY if decays else 0.0} for decays, members in parts.items()]
+        parts.setdefault(tuple(parameter in each for each in sets), []).append(parameter)
+    groups = [
+        {
+            "params": members,
+            "weight_decay": DECAY if decays else 0.0,
+            "pace": PACE if are_numbers else 1.0,
+            "lr": default_rate(0.0) * (PACE if are_numbers else 1.0),
+        }
+        for (decays, are_numbers), members in parts.items()
+    ]
     return torch.optim.AdamW(groups, lr=default_rate(0.0), betas=(0.0, 0.99), weight_decay=0.0, fused=True)
 
 

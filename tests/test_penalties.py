@@ -10,7 +10,18 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 
-from pyro_gan.penalties import R1, R2, GradientPenalty, Judgement, Penalty, WeightClipping, as_penalties
+from pyro_gan import AutoDiscriminator
+from pyro_gan.penalties import (
+    R1,
+    R2,
+    GradientPenalty,
+    Judgement,
+    Penalty,
+    WeightClipping,
+    ZeroCentredGradientPenalty,
+    as_penalties,
+)
+from pyro_gan.players.discriminator import Discriminator
 
 DEVICES = ["cpu"]
 DEVICES += ["cuda"] if torch.cuda.is_available() else []
@@ -206,12 +217,92 @@ def test_the_dirac_wasserstein_gan_converges_with_r1_and_with_r2_and_runs_off_wi
 
 
 @pytest.mark.parametrize("penalty", [R1, R2])
-def test_a_relative_weight_is_in_units_of_each_sites_total_variance_over_the_real_rows(penalty):
+def test_a_relative_weight_is_in_units_of_each_features_variance_over_the_real_rows(penalty):
     real, fake = joint_sample(6), joint_sample(6)
     judgement = judge(joint_critic, real, fake)
-    variances = {site: rows.numpy().reshape(6, -1).var(0).sum() for site, rows in real.items()}
-    expected = sum(variances[site] * penalty(0.3, site=site)(judgement) for site in real)
+    logits, rows = ("real_logits", "real") if penalty is R1 else ("fake_logits", "fake")
+    expected = 0
+    for site, values in real.items():
+        (slope,) = torch.autograd.grad(
+            getattr(judgement, logits).sum(), getattr(judgement, rows)[site], retain_graph=True
+        )
+        variances = torch.from_numpy(values.numpy().reshape(6, -1).var(0))
+        expected = expected + 0.15 * len(variances) * (slope.reshape(6, -1).square() * variances).sum(1)
     torch.testing.assert_close(penalty(0.3, relative=True)(judgement), expected)
+
+
+@pytest.mark.parametrize("penalty", [R1, R2])
+def test_where_all_features_vary_alike_a_relative_weight_is_in_units_of_the_total_variance(penalty):
+    rows = torch.tensor([[1.0, 5.0, -2.0], [3.0, 3.0, 0.0]], **DOUBLE)
+    judgement = judge(lambda given: (given["x"] ** 3).sum(1), {"x": rows}, {"x": rows.flip(0) + 1})
+    torch.testing.assert_close(penalty(0.3, relative=True)(judgement), 3 * penalty(0.3)(judgement))
+
+
+UNITLESS = [
+    R1(0.3, relative=True),
+    R2(0.3, relative=True),
+    ZeroCentredGradientPenalty(0.3, relative=True),
+    GradientPenalty(0.3, relative=True),
+]
+
+
+@pytest.mark.parametrize("penalty", UNITLESS)
+def test_the_unit_of_a_single_feature_changes_no_relative_penalty(penalty):
+    real, fake, units = torch.randn(8, 3, **DOUBLE), torch.randn(5, 3, **DOUBLE), torch.tensor([1000.0, 1.0, 1e-6])
+
+    def critic(rows):
+        return rows["x"].sin().sum(1)
+
+    def scaled_critic(rows):
+        return critic({"x": rows["x"] / units})
+
+    found = []
+    for each, scale in ((critic, torch.ones(3)), (scaled_critic, units)):
+        torch.manual_seed(0)
+        found.append(penalty(judge(each, {"x": scale * real}, {"x": scale * fake})))
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("penalty", UNITLESS)
+def test_pixels_share_a_scale_and_measurements_in_many_units_do_not(penalty):
+    pixels = torch.rand(8, 64, **DOUBLE)
+    pixels[:, :16] = 0.0  # a margin that the fake rows do not keep to
+    pixels[0, 17] = 0.3  # hardly ever lit
+    fake = torch.rand(8, 64, **DOUBLE)
+
+    def slope_at(feature, units):
+        torch.manual_seed(0)
+        critic = lambda rows: 9 * rows["x"][:, feature] / units[feature]  # noqa: E731
+        return penalty(judge(critic, {"x": units * pixels}, {"x": units * fake})).mean()
+
+    one = torch.ones(64, **DOUBLE)
+    torch.testing.assert_close(slope_at(3, one), slope_at(40, one))
+    many = torch.where(torch.arange(64) % 4 > 0, 1.0, 1e-4).to(torch.float64)
+    many[50] = 1e3
+    spreads = (pixels if isinstance(penalty, R1 | R2) else torch.cat([pixels, fake])).var(0, correction=0)
+    if isinstance(penalty, GradientPenalty):
+        expected = 0.3 * (9 * spreads.sqrt() - 1).square()
+    else:
+        expected = 0.15 * 64 * spreads * 81
+    for feature in (20, 40, 50):
+        torch.testing.assert_close(slope_at(feature, many), expected[feature])
+
+
+@pytest.mark.parametrize("penalty", UNITLESS)
+def test_relative_penalties_act_in_a_discriminators_own_coordinates(penalty):
+    rows = {"x": 50.0 + 9.0 * torch.randn(40, 2)}
+    auto = AutoDiscriminator(width=8, depth=1)
+    auto(**rows)
+    player = Discriminator(auto, torch.device("cpu"), move=False)
+    real, fake = ({"x": (50 + 9 * torch.randn(40, 2)).requires_grad_()} for _ in range(2))
+    judgement = Judgement(player, real, fake, player(real), player(fake))
+    inside = [{"x": auto.coordinates(sample)["x"].detach().requires_grad_()} for sample in (real, fake)]
+    by_hand = Judgement(auto.judge, *inside, *map(auto.judge, inside))
+    found = []
+    for each in (judgement, by_hand):
+        torch.manual_seed(0)
+        found.append(penalty(each))
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("penalty", [R1, R2])
@@ -234,6 +325,15 @@ def test_the_variance_is_a_constant():
     penalties = R1(relative=True)(judgement).sum() + 0 * judgement.real["x"].sum()
     (gradient,) = torch.autograd.grad(penalties, judgement.real["x"])
     assert gradient.tolist() == [0.0] * 5
+
+
+def test_an_absolute_penalty_is_in_units_of_the_rows_for_every_discriminator():
+    auto = AutoDiscriminator(width=8, depth=1)
+    auto(x=9 * torch.randn(40, 2))
+    player, rows = Discriminator(auto, torch.device("cpu"), move=False), (9 * torch.randn(40, 2)).requires_grad_()
+    (slope,) = torch.autograd.grad(auto(x=rows).sum(), rows)
+    judgement = Judgement(player, {"x": rows}, {"x": rows}, player({"x": rows}), player({"x": rows}))
+    torch.testing.assert_close(R1(2.0)(judgement), slope.square().sum(1))
 
 
 def test_a_site_without_variance_is_not_penalized():

@@ -1,6 +1,7 @@
-"""Networks that build themselves from what they are used with: a discriminator, and a guide for a model's latents."""
+"""Networks that build themselves from what they are used with: a discriminator, a guide for latents, a last layer."""
 
 from pyro_gan.auto.discriminator import AutoDiscriminator
 from pyro_gan.auto.guide import AutoImplicitGuide
+from pyro_gan.auto.standardized import Standardized
 
-__all__ = ["AutoDiscriminator", "AutoImplicitGuide"]
+__all__ = ["AutoDiscriminator", "AutoImplicitGuide", "Standardized"]

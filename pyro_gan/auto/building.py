@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_gan.auto.coordinates import is_image, looks_like_images
 from pyro_gan.checks import positive_integer, shown
 
 
@@ -16,24 +17,35 @@ class SelfBuilding(nn.Module):
         model: A Pyro model to look at then; it is no part of the module, and let go of once that is built.
         width: The units of each hidden layer.
         depth: The number of hidden layers.
+        images: Whether rows that have the shape of images are images; by default their features' ranges tell.
 
     Raises:
-        TypeError: `model` is not callable, or `width` or `depth` is no integer.
+        TypeError: `model` is not callable, `width` or `depth` is no integer, or `images` no truth value.
         ValueError: `width` or `depth` is not positive.
     """
 
-    def __init__(self, model: Callable[..., Any] | None, width: int, depth: int) -> None:
+    def __init__(self, model: Callable[..., Any] | None, width: int, depth: int, images: bool | None) -> None:
         super().__init__()
         if model is not None and not callable(model):
             raise TypeError(f"model must be a Pyro model, a callable, but is {shown(model)} ({type(model).__name__}).")
         self.width = positive_integer("width", width)
         self.depth = positive_integer("depth", depth)
+        if images is not None and not isinstance(images, bool):
+            raise TypeError(
+                f"images must be True or False, or None to see by the rows' ranges, but is {shown(images)} "
+                f"({type(images).__name__})."
+            )
+        self.images = images
         self._model: tuple[Any] = (model,)  # in a tuple, or its parameters would be this module's
 
     @property
     def is_built(self) -> bool:
         """Whether it has been used, and has its parts."""
         return bool(self._modules)
+
+    def are_images(self, rows: Tensor) -> bool:
+        """Whether rows, with shape `(num_rows, *event_shape)`, are taken for images."""
+        return looks_like_images(rows) if self.images is None else self.images and is_image(tuple(rows.shape[1:]))
 
     def extra_repr(self) -> str:
         return f"width={self.width}, depth={self.depth}{'' if self.is_built else ', not built before the first call'}"

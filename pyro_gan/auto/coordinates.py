@@ -2,13 +2,12 @@ r"""Standardized coordinates on the real line, for the rows of any site.
 
 A network sees a site's rows :math:`x` through
 
-.. math:: v = c \operatorname{asinh}\Bigl(\frac{T^{-1}(x) - \mu}{c \sigma}\Bigr), \qquad c = 8,
+.. math:: v = r \Bigl(\operatorname{asinh}\frac{T^{-1}(x) - \mu}{r \sigma} - o\Bigr),
 
 where :math:`T` is the bijection from the real line to the site's support (exp for positive numbers, the logistic
-function for intervals, stick breaking for the simplex), and :math:`\mu` and :math:`\sigma` are the mean and the
-standard deviation of each feature over the first rows. So a change of units changes nothing, up to rounding. Within
-four standard deviations the inverse hyperbolic sine changes little; far out it grows as a logarithm, so that a feature
-that hardly varied in the first rows, or one with heavy tails, does not drown the others.
+function for intervals, stick breaking for the simplex), and :math:`\mu`, :math:`\sigma`, :math:`r` and :math:`o` come
+from how each feature is spread over the first rows (:mod:`pyro_gan.auto.spread`). So a change of units changes nothing,
+up to rounding, and a feature that hardly varied in the first rows, or one with long tails, does not drown the others.
 
 Being a bijection, the map leaves the ratio of two densities as it is.
 
@@ -17,21 +16,30 @@ References:
 """
 
 import copy
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint
 
-REACH = 8.0
-"""The number of standard deviations from which on the coordinates grow as a logarithm."""
+from pyro_gan.auto.spread import REACH, Spread, coordinates_of, numbers_at, plain_spread, spread_of
+from pyro_gan.penalties.scales import are_in_one_unit
 
 SMALLEST_IMAGE = 8
 """The height and width from which on an array is taken for an image."""
 
 MOST_CATEGORIES = 64
 """The number of values of an integer site up to which each has a coordinate of its own."""
+
+FEWEST_REPEATS = 4
+"""How many times a value comes on average in the first rows, where integers are taken for labels."""
+
+CORNER = 1e-4
+"""How near to a corner of a simplex a row lies that counts as the corner."""
+
+MOSTLY = 0.9
+"""The part of the rows of a simplex above which being corners makes labels of them."""
 
 _BOUNDS = ("lower_bound", "upper_bound")
 _INTERVALS = (constraints.interval, constraints.half_open_interval)
@@ -40,40 +48,70 @@ _INTERVALS = (constraints.interval, constraints.half_open_interval)
 class Coordinates(nn.Module):
     r"""The map from a site's rows to standardized coordinates on the real line, and back.
 
-    Integers from a bounded range of 3 to 64 values, such as labels, have a coordinate for each value; other integers
-    are taken as numbers. So are supports without a bijection to the real line. Images in an interval keep their pixels;
-    the pixels of a channel share mean and standard deviation. A feature that is constant in the first rows has
-    :math:`\sigma = 1`.
+    Integers from a bounded range of 3 to 64 values, such as labels, have a coordinate for each value. So have integers
+    of unknown support that are few kinds, who are numbers besides; other integers are numbers alone, as are supports
+    without a bijection to the real line, and rows of a simplex that are corners of it, as one-hot labels are. Images in
+    an interval keep their pixels; the pixels of a channel share mean and standard deviation. A feature that is constant
+    in the first rows has :math:`\sigma = 1`.
 
     Args:
         name: The site's name, for printing.
         support: The site's support.
         rows: The first rows, with shape `(num_rows, *event_shape)`.
         dtype: The coordinates' type.
+        is_image: Whether the rows are images; by default their shape and their features' ranges tell.
+        is_plain: Whether mean and standard deviation of all rows standardize, whatever the rows look like.
     """
 
     mean: Tensor
     scale: Tensor
+    reach: Tensor
+    offset: Tensor
 
-    def __init__(self, name: str, support: Constraint, rows: Tensor, dtype: torch.dtype) -> None:
+    later_buffers: ClassVar[dict[str, float]] = {"reach": REACH, "offset": 0.0}
+    """What states have not that were saved before features were bent, and the values that change nothing."""
+
+    def __init__(
+        self,
+        name: str,
+        support: Constraint,
+        rows: Tensor,
+        dtype: torch.dtype,
+        *,
+        is_image: bool | None = None,
+        is_plain: bool = False,
+    ) -> None:
         super().__init__()
         self.name = name
         self.event_shape = tuple(rows.shape[1:])
-        self.is_image = is_image(self.event_shape) and innermost(support).event_dim == 0
+        self.is_image = innermost(support).event_dim == 0 and (
+            looks_like_images(rows) if is_image is None else is_image
+        )
         self.categories = _categories(support, rows)
-        self.support = support if self._is_mapped(support) else None
+        self.kinds = () if is_plain or self.categories or self.is_image else _kinds(support, rows)
+        self.support = support if self._is_mapped(support, rows) else None
         for bound, value in _tensor_bounds(self.support).items():  # buffers go where the module goes
             self.register_buffer(bound, value.to(dtype))
-        self.register_buffer("mean", torch.zeros((), dtype=dtype, device=rows.device))
-        self.register_buffer("scale", torch.ones((), dtype=dtype, device=rows.device))
+        for buffer in Spread._fields:
+            self.register_buffer(buffer, torch.zeros((), dtype=dtype, device=rows.device))
         real = self.to_real(rows.detach())
         self.shape = tuple(real.shape[1:])
-        self._standardize_by(real)
+        dims = (0, -2, -1) if self.is_image else (0,)
+        is_plain = is_plain or self.is_image or bool(self.categories)
+        for buffer, value in zip(
+            Spread._fields, plain_spread(real, dims) if is_plain else spread_of(real), strict=True
+        ):
+            setattr(self, buffer, value)
 
     @property
     def size(self) -> int:
         """The number of coordinates of a row."""
         return torch.Size(self.shape).numel()
+
+    @property
+    def spread(self) -> Spread:
+        """How the first rows are spread on the real line."""
+        return Spread(self.mean, self.scale, self.reach, self.offset)
 
     def forward(self, rows: Tensor) -> Tensor:
         """The coordinates of rows.
@@ -84,7 +122,7 @@ class Coordinates(nn.Module):
         Returns:
             The coordinates, with shape `(num_rows, *shape)`.
         """
-        return REACH * torch.asinh((self.to_real(rows) - self.mean) / (REACH * self.scale))
+        return coordinates_of(self.to_real(rows), self.spread)
 
     def to_real(self, rows: Tensor) -> Tensor:
         """The rows on the real line, not standardized, with shape `(num_rows, *shape)`.
@@ -92,9 +130,10 @@ class Coordinates(nn.Module):
         Args:
             rows: Rows, with shape `(num_rows, *event_shape)`.
         """
-        if self.categories:
-            values = torch.arange(self.categories.start, self.categories.stop, device=rows.device)
-            return (rows.unsqueeze(-1) == values).to(self.mean.dtype)
+        if self.categories or self.kinds:
+            values = torch.tensor(tuple(self.categories or self.kinds), device=rows.device)
+            number, indicators = rows.unsqueeze(-1), (rows.unsqueeze(-1) == values).to(self.mean.dtype)
+            return indicators if self.categories else torch.cat([indicators, number.to(self.mean.dtype)], -1)
         rows = rows.to(self.mean.dtype)
         support = self._placed_support()
         return rows if support is None else biject_to(support).inv(interior(rows, support))
@@ -109,7 +148,7 @@ class Coordinates(nn.Module):
         Returns:
             The values, with shape `(*, *event_shape)`.
         """
-        real = self.mean + self.scale * standardized
+        real = numbers_at(standardized, self.spread)
         support = self._placed_support()
         return real if support is None else cast(Tensor, biject_to(support)(real))
 
@@ -118,13 +157,19 @@ class Coordinates(nn.Module):
         through = "numbers"
         if self.categories:
             through = f"a coordinate for each of {len(self.categories)} values"
+        elif self.kinds:
+            through = f"a coordinate for each of the {len(self.kinds)} values that the first rows have, and numbers"
         elif self.support is not None:
             through = f"{self.support} mapped to the real line"
-        return f"{self.name!r}, shape {self.event_shape}{kind}, {through}, standardized"
+        num_bent = int((self.reach != REACH).sum())
+        bent = f", long tails bent in {num_bent} of {self.reach.numel()}" if num_bent else ""
+        return f"{self.name!r}, shape {self.event_shape}{kind}, {through}{bent}, standardized"
 
-    def _is_mapped(self, support: Constraint) -> bool:
+    def _is_mapped(self, support: Constraint, rows: Tensor) -> bool:
         base = innermost(support)
         if support.is_discrete or isinstance(base, type(constraints.real)) or not has_bijection(support):
+            return False
+        if isinstance(base, type(constraints.simplex)) and _are_corners(rows):
             return False
         return not (self.is_image and isinstance(base, _INTERVALS))
 
@@ -133,11 +178,18 @@ class Coordinates(nn.Module):
         bounds = {name: self._buffers[name] for name in _BOUNDS if name in self._buffers}
         return self.support if self.support is None else _with_bounds(self.support, bounds)
 
-    def _standardize_by(self, real: Tensor) -> None:
-        dims = (0, -2, -1) if self.is_image else (0,)
-        scale, mean = torch.std_mean(real, dims, correction=0, keepdim=True)
-        is_constant = real.amax(dims, keepdim=True) == real.amin(dims, keepdim=True)
-        self.mean, self.scale = mean[0], torch.where(is_constant, 1.0, scale)[0]
+
+def looks_like_images(rows: Tensor) -> bool:
+    """Whether rows are images: of such a shape, and all features in one unit, as pixels are.
+
+    A series of measurements has the shape of an image too, but each feature its own range.
+
+    Args:
+        rows: Rows, with shape `(num_rows, *event_shape)`.
+    """
+    if not is_image(tuple(rows.shape[1:])):
+        return False
+    return not len(rows) or bool(are_in_one_unit(rows))
 
 
 def is_image(event_shape: tuple[int, ...]) -> bool:
@@ -238,3 +290,18 @@ def _categories(support: Constraint, rows: Tensor) -> range:
         return range(0)
     values = range(int(base.lower_bound), int(base.upper_bound) + 1)
     return values if 2 < len(values) <= MOST_CATEGORIES else range(0)
+
+
+def _kinds(support: Constraint, rows: Tensor) -> tuple[int, ...]:
+    """The values of integers that look like labels, where no support says what they are, else none."""
+    is_unknown = isinstance(innermost(support), type(constraints.real))
+    if not is_unknown or rows.is_floating_point() or rows.dtype == torch.bool:
+        return ()
+    found = rows.unique()
+    is_few = 2 < len(found) <= min(MOST_CATEGORIES, len(rows) // FEWEST_REPEATS)
+    return tuple(found.tolist()) if is_few else ()
+
+
+def _are_corners(rows: Tensor) -> bool:
+    """Whether rows of a simplex, with shape `(num_rows, *, k)`, are its corners, as one-hot labels are."""
+    return bool((rows.amax(-1) > 1 - CORNER).double().mean() > MOSTLY)

@@ -28,7 +28,8 @@ from pyro_gan.players.model import ImplicitModel
 class AutoDiscriminator(SelfBuilding):
     """A discriminator for any sites, built at its first call from their shapes, supports and first rows.
 
-    Constrained sites are mapped to the real line, all are standardized by the first rows. Images, with event shape
+    Constrained sites are mapped to the real line, all are standardized by the first rows, and features with long tails
+    are bent (:mod:`pyro_gan.auto.spread`). Labels have a coordinate for each value. Images, with event shape
     (channels, height, width) or (height, width) and at least 8 by 8, pass convolutions of stride 2; the other sites
     beside them pass one layer. Then follows a fully connected network with leaky rectifiers. Parameters have the type
     of the rows, and lie where these do. There is no batch normalization and no dropout: a row's logit depends on that
@@ -41,9 +42,11 @@ class AutoDiscriminator(SelfBuilding):
         model: A Pyro model with the compared sites, to learn their supports from where :meth:`setup` is not called.
         width: The units of each hidden layer.
         depth: The number of hidden layers of the fully connected part.
+        images: Whether rows that have the shape of images are images; by default they are where their features have
+            ranges of about one size, as pixels have.
 
     Raises:
-        TypeError: `model` is not callable, or `width` or `depth` is no integer.
+        TypeError: `model` is not callable, `width` or `depth` is no integer, or `images` no truth value.
         ValueError: `width` or `depth` is not positive.
 
     Example:
@@ -69,8 +72,10 @@ class AutoDiscriminator(SelfBuilding):
         )
     """
 
-    def __init__(self, model: Callable[..., Any] | None = None, *, width: int = 128, depth: int = 3) -> None:
-        super().__init__(model, width, depth)
+    def __init__(
+        self, model: Callable[..., Any] | None = None, *, width: int = 128, depth: int = 3, images: bool | None = None
+    ) -> None:
+        super().__init__(model, width, depth, images)
 
     def setup(self, supports: dict[str, Constraint], real: dict[str, Tensor]) -> None:
         """Build the network; where it is built already, nothing changes.
@@ -88,7 +93,10 @@ class AutoDiscriminator(SelfBuilding):
         check_lengths(real)
         first, dtype = next(iter(real.values())), floating_type(real)
         with torch.inference_mode(False), torch.no_grad():
-            sites = [_coordinates(name, supports.get(name), rows, dtype) for name, rows in real.items()]
+            sites = [
+                _coordinates(name, supports.get(name), rows, dtype, self.are_images(rows))
+                for name, rows in real.items()
+            ]
             embedding = Embedding(sites, self.width)
             network = fully_connected(embedding.size, self.width, self.depth, 1)
             self.sites = nn.ModuleList(sites)
@@ -182,7 +190,9 @@ class AutoDiscriminator(SelfBuilding):
         return dict(zip(rows, candidates, strict=True)) if len(candidates) == 1 else {}
 
 
-def _coordinates(name: str, support: Constraint | None, rows: Tensor, dtype: torch.dtype) -> Coordinates:
+def _coordinates(
+    name: str, support: Constraint | None, rows: Tensor, dtype: torch.dtype, are_images: bool
+) -> Coordinates:
     """A site's coordinates; where its support differs between rows, no single map covers it, and it counts as real."""
     fixed = None if support is None else fixed_support(support, tuple(rows.shape[1:]))
-    return Coordinates(name, constraints.real if fixed is None else fixed, rows, dtype)
+    return Coordinates(name, constraints.real if fixed is None else fixed, rows, dtype, is_image=are_images)

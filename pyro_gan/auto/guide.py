@@ -57,6 +57,7 @@ class AutoImplicitGuide(SelfBuilding):
         depth: The number of hidden layers.
         noise_dim: The noise of a row; by default twice as many numbers as its latents have on the real line, and at
             least 8.
+        images: As of :class:`AutoDiscriminator`.
         observed: The name of a site that is data although the model does not observe it, or several. Deterministic and
             Delta sites are never latent, nor are sites by whose names the guide is called.
         name: The prefix of its parameters and of its noise in Pyro.
@@ -89,12 +90,13 @@ class AutoImplicitGuide(SelfBuilding):
         width: int = 128,
         depth: int = 3,
         noise_dim: int | None = None,
+        images: bool | None = None,
         observed: str | Sequence[str] = (),
         name: str = "AutoImplicitGuide",
     ) -> None:
         if model is None:
             raise TypeError("model must be a Pyro model, a callable, but is None.")
-        super().__init__(model, width, depth)
+        super().__init__(model, width, depth, images)
         self.noise_dim = None if noise_dim is None else positive_integer("noise_dim", noise_dim)
         sites = (observed,) if isinstance(observed, str) else observed
         if not isinstance(sites, list | tuple) or not all(isinstance(site, str) for site in sites):
@@ -134,7 +136,9 @@ class AutoImplicitGuide(SelfBuilding):
             )
         supports = _supports(call.rows, prototype)
         with torch.inference_mode(False), torch.no_grad():
-            posterior = Posterior(call.rows, supports, prototype.latents, self.noise_dim, self.width, self.depth)
+            posterior = Posterior(
+                call.rows, supports, prototype.latents, self.noise_dim, self.width, self.depth, self.are_images
+            )
         _check_store(self.name, {f"posterior.{name}": value for name, value in posterior.named_parameters()})
         self._names = call.names
         self._latents = tuple(latent._replace(draws=latent.draws[:0]) for latent in prototype.latents)

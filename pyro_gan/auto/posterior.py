@@ -1,6 +1,6 @@
 """The networks of an implicit guide: latents from noise and observations, without Pyro."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +94,7 @@ class Posterior(nn.Module):
             the latents have on the real line, and at least 8.
         width: The units of each hidden layer.
         depth: The number of hidden layers.
+        are_images: Whether rows are images.
     """
 
     def __init__(
@@ -104,16 +105,22 @@ class Posterior(nn.Module):
         noise_dim: int | None,
         width: int,
         depth: int,
+        are_images: Callable[[Tensor], bool],
     ) -> None:
         super().__init__()
         dtype = floating_type({latent.name: latent.draws for latent in latents})
         own, shared = (
-            [Coordinates(site.name, site.support, site.draws, dtype) for site in latents if site.has_rows is has_rows]
+            [
+                Coordinates(site.name, site.support, site.draws, dtype, is_image=are_images(site.draws))
+                for site in latents
+                if site.has_rows is has_rows
+            ]
             for has_rows in (True, False)
         )
         observed = rows if own else {}
         self.observed = nn.ModuleList(
-            Coordinates(name, supports.get(name, constraints.real), values, dtype) for name, values in observed.items()
+            Coordinates(name, supports.get(name, constraints.real), values, dtype, is_image=are_images(values))
+            for name, values in observed.items()
         )
         self.embedding = decaying(Embedding(self.observations(), width))
         self.shared = _noise_network(shared, noise_dim, 0, 0, width, depth)

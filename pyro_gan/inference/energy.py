@@ -47,7 +47,10 @@ def energy_score(
         supports: The supports of the sites in the model.
     """
     dtype = floating_type(latents)
-    coordinates = [Coordinates(site, _compared_on(supports[site], rows), rows, dtype) for site, rows in latents.items()]
+    coordinates = [
+        Coordinates(site, _compared_on(supports[site], rows), rows, dtype, is_plain=True)
+        for site, rows in latents.items()
+    ]
     one, other, truth = (
         torch.cat([flat(site(rows[site.name])) for site in coordinates], 1) for rows in (first, second, latents)
     )

@@ -18,7 +18,8 @@ from pyro_gan.players.exclusive import one_at_a_time
 from pyro_gan.players.first_look import builds_itself_later, kept_buffers, kept_random_state, take_buffers
 from pyro_gan.training.clock import Clock
 from pyro_gan.training.divergence import MEND, Diverged
-from pyro_gan.training.look import look
+from pyro_gan.training.look import first_rows, look
+from pyro_gan.training.minibatches import Minibatches
 from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
 from pyro_gan.training.record import COLUMNS, Recorder, StepRecord
 from pyro_gan.training.step import PlayerName, Step, total
@@ -90,7 +91,7 @@ class Stepping(Algorithm):
                 "something that can be read again, such as a list or a DataLoader, or an endless generator."
             )
         if not self._is_ready or self._blanks:
-            self._get_ready_to_train(minibatches[0])
+            self._get_ready_to_train(minibatches[0], batches.many() if isinstance(batches, Minibatches) else None)
         self._last_batch = minibatches[-1]
         for_discriminator = minibatches[:k] if player != "generator" else ()
         for_generator = minibatches[-g:] if player != "discriminator" else ()
@@ -154,21 +155,21 @@ class Stepping(Algorithm):
         """Both players' optimizers by the names of their arguments."""
         return {"optim": self.optim, "optim_d": self.optim_d}
 
-    def get_ready(self, batch: Batch) -> None:
+    def get_ready(self, batch: Batch, many: Batch | None = None) -> None:
         """Before the first step, look at one minibatch; loaded values are in place then."""
         if not self._is_ready:
-            look(self, self._step, batch)
+            look(self, self._step, batch, many)
             self._last_batch = batch
             self._is_ready = True
             self._loaded_state = None
 
-    def _get_ready_to_train(self, batch: Batch) -> None:
+    def _get_ready_to_train(self, batch: Batch, many: Batch | None) -> None:
         """Before the first step, look at its minibatch, build what a question built, and let a copy have its values."""
         for player in self.players().values():
             player.takes_over = True
-        self.get_ready(batch)
+        self.get_ready(batch, many)
         if self._blanks:
-            self._build_anew(batch)
+            self._build_anew(batch, many)
 
     def get_ready_to_answer(self, batch: Batch) -> None:
         """Before a question, know both players. What they build for it is built anew for the first step."""
@@ -177,18 +178,17 @@ class Stepping(Algorithm):
             self._blanks = {name: copy.deepcopy(each) for name, each in functions.items() if builds_itself_later(each)}
         self.get_ready(batch)
 
-    def _build_anew(self, batch: Batch) -> None:
-        """Have networks that built themselves for a question standardize by the first minibatch that trains them."""
+    def _build_anew(self, batch: Batch, many: Batch | None) -> None:
+        """Have networks that built themselves for a question standardize by the first rows that train them."""
         blanks, self._blanks = self._blanks, {}
         with self.looking():
             if "guide" in blanks:
-                arguments = self.guide_arguments(batch)
+                arguments = self.guide_arguments(batch if many is None else many)
                 blanks["guide"].setup(*arguments.args, **arguments.kwargs)
                 take_buffers(cast(nn.Module, self.players()["guide"].function), blanks["guide"])
             if "discriminator" in blanks:
-                samples = self.draw(batch)
-                real, fake = ({site: rows.detach() for site, rows in sample.items()} for sample in samples[:2])
-                blanks["discriminator"].setup(dict(self.supports()), self.typical_rows(real, fake))
+                rows = first_rows(self, self.draw(batch if many is None else many))
+                blanks["discriminator"].setup(dict(self.supports()), rows)
                 take_buffers(cast(nn.Module, self.discriminator.function), blanks["discriminator"])
 
     def check_built(self, method: str) -> None:

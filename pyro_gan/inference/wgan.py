@@ -21,7 +21,9 @@ class WGANInference(GANInference):
         optim: As of :class:`GANInference`.
         optim_d: As of :class:`GANInference`.
         penalty: What bounds the critic's slope: the weight of a two-sided gradient penalty, or penalties from
-            :mod:`pyro_gan.penalties`; by default the weight 10, and with `clip` none. A one-dimensional critic needs
+            :mod:`pyro_gan.penalties`; by default the weight 10, and with `clip` none. The slope is one for each unit of
+            the rows, so that the critic estimates the distance in that unit; where features have different units, pass
+            `GradientPenalty(relative=True)`. A one-dimensional critic needs
             `GradientPenalty(0.1, one_sided=True)`: to turn its slope round it must pass slope 0, which the two-sided
             penalty of weight 10 forbids.
         clip: Bounds the critic's slope by keeping its parameters in [-clip, clip] instead.

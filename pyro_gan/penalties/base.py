@@ -2,11 +2,25 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from pyro_gan.checks import is_real_number, shown
+
+
+@runtime_checkable
+class InCoordinates(Protocol):
+    """A discriminator that may see rows through coordinates of its own, in which features have no unit."""
+
+    has_coordinates: bool
+    """Whether it does."""
+
+    def coordinates(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The coordinates of rows by site, each with shape `(num_rows, *shape)`, without a graph."""
+
+    def judge(self, coordinates: dict[str, Tensor]) -> Tensor:
+        """The logits of rows given by their coordinates, with shape `(num_rows,)`."""
 
 
 class Judgement(NamedTuple):

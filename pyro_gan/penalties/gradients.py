@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_gan.checks import finite_number, listed, positive_integer
 from pyro_gan.penalties.base import Judgement, Penalty
+from pyro_gan.penalties.scales import in_own_coordinates, mean_weights, players
 
 
 class SitePenalty(Penalty):
@@ -82,13 +83,17 @@ class SquaredGradient(SitePenalty):
 
     Its weight :math:`\gamma` has the unit of a squared length, that of the rows: when centimetres become metres,
     :math:`\|\nabla D\|^2` grows ten-thousandfold. A weight that suits one data set therefore says nothing of another.
-    With `relative=True` the weight is a number without unit, and what a site's squared gradient is multiplied by is
+    With `relative=True` the weight is a number without unit, and each of a site's n features counts in units of its own
+    deviation,
 
-    .. math:: \frac{\gamma}{2} V_\text{site}, \qquad V_\text{site} = \sum_j \operatorname{Var}(x_j),
+    .. math:: \frac{\gamma}{2} \, n \sum_{j=1}^n \operatorname{Var}(x_j) \, (\partial_j D)^2,
 
-    the total variance of the site: the sum over its event dimensions of the variance over the minibatch's rows (divided
-    by their number). The penalty then is the same in all units, for each site. A site whose rows are all alike has the
-    variance 0 and is not penalized.
+    with the variance over the minibatch's rows (divided by their number). So no change of units changes the penalty, of
+    one feature neither. Where all features vary alike, :math:`n \operatorname{Var}(x_j)` is the total variance. So it
+    is, for all of them, where at least 64 features have ranges of one size, as pixels have: what a pixel at the margin
+    does counts as what one in the middle does. A feature whose rows are all alike has the variance 0 and is not
+    penalized. Where the discriminator sees rows through coordinates of its own (`coordinates` and `judge`), as one that
+    builds itself does, all of this is meant in these.
 
     The penalty keeps the discriminator from being sharper than the samples allow, which early in a run are far apart,
     and later may differ in fine detail alone. So a weight may fall along a run.
@@ -98,7 +103,7 @@ class SquaredGradient(SitePenalty):
             0.02 where it is relative.
         final_weight: The weight at the end of a run; it falls, or rises, by the same factor in each step. By default it
             stays.
-        relative: Whether the weights are in units of each site's total variance.
+        relative: Whether the weights are without unit.
         site: The site or the sites that it covers; by default all whose rows are of floating point.
         every: As of :class:`SitePenalty`.
 
@@ -144,24 +149,49 @@ class SquaredGradient(SitePenalty):
                 "relative=False."
             )
 
-    def penalize(self, logits: Tensor, rows: dict[str, Tensor], reference: dict[str, Tensor]) -> Tensor:
+    def seen(
+        self, judgement: Judgement, logits: Tensor, rows: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Rows, their logits and the real rows, as the penalty sees them: in the discriminator's own coordinates.
+
+        Args:
+            judgement: Both samples.
+            logits: The logits of the rows, with shape `(num_rows,)`.
+            rows: The rows by site, each with shape `(num_rows, *event_shape)`, leaves that require a gradient.
+
+        Returns:
+            The same, and the real rows, where the weight is not relative or the discriminator has no coordinates.
+        """
+        critic = in_own_coordinates(judgement) if self.relative else None
+        if critic is None:
+            return logits, rows, judgement.real
+        coordinates = {site: value.requires_grad_() for site, value in critic.coordinates(rows).items()}
+        return critic.judge(coordinates), coordinates, critic.coordinates(judgement.real)
+
+    def penalize(
+        self, logits: Tensor, rows: dict[str, Tensor], reference: dict[str, Tensor], real: dict[str, Tensor]
+    ) -> Tensor:
         """The penalty at each row.
 
         Args:
             logits: The logits of the rows, with shape `(num_rows,)`.
             rows: The rows by site, each with shape `(num_rows, *event_shape)`.
-            reference: The rows by site whose variance the weight is relative to.
+            reference: The rows by site whose variances the weight is relative to.
+            real: The real rows by site, whose ranges tell whether features are in one unit.
 
         Returns:
             The penalties, with shape `(num_rows,)`.
         """
         sites = self.covered_sites(rows)
-        squares = [gradient.square().sum(1) for gradient in _gradients(logits, [rows[site] for site in sites])]
+        gradients = _gradients(logits, [rows[site] for site in sites])
         half = (self._weight / 2).to(logits.dtype)
         if not self.relative:
-            return half * reduce(add, squares)
-        weights = [half * _total_variance(reference[site]) for site in sites]
-        return reduce(add, [weight * square for weight, square in zip(weights, squares, strict=True)])
+            return half * reduce(add, [gradient.square().sum(1) for gradient in gradients])
+        squares = [
+            gradient.shape[1] * (gradient.square() @ mean_weights(reference[site], real[site]).to(gradient.dtype))
+            for site, gradient in zip(sites, gradients, strict=True)
+        ]
+        return half * reduce(add, squares)
 
 
 class R1(SquaredGradient):
@@ -183,7 +213,8 @@ class R1(SquaredGradient):
     """
 
     def __call__(self, judgement: Judgement) -> Tensor:
-        return self.penalize(judgement.real_logits, judgement.real, judgement.real)
+        logits, rows, real = self.seen(judgement, judgement.real_logits, judgement.real)
+        return self.penalize(logits, rows, real, real)
 
 
 class R2(SquaredGradient):
@@ -197,7 +228,8 @@ class R2(SquaredGradient):
     """
 
     def __call__(self, judgement: Judgement) -> Tensor:
-        return self.penalize(judgement.fake_logits, judgement.fake, judgement.real)
+        logits, rows, real = self.seen(judgement, judgement.fake_logits, judgement.fake)
+        return self.penalize(logits, rows, real, real)
 
 
 class ZeroCentredGradientPenalty(SquaredGradient):
@@ -225,11 +257,10 @@ class ZeroCentredGradientPenalty(SquaredGradient):
 
     def __call__(self, judgement: Judgement) -> Tensor:
         sites = self.covered_sites(judgement.real)
-        rows = _interpolate(judgement.real, judgement.fake, sites, at_ends=True)
-        both = (
-            {site: torch.cat([judgement.real[site], judgement.fake[site]]) for site in sites} if self.relative else {}
-        )
-        return self.penalize(judgement.discriminator(rows), {site: rows[site] for site in sites}, both)
+        judge, real, fake = players(judgement, self.relative)
+        rows = _interpolate(real, fake, sites, at_ends=True)
+        both = {site: torch.cat([real[site], fake[site]]) for site in sites} if self.relative else {}
+        return self.penalize(judge(rows), {site: rows[site] for site in sites}, both, real)
 
 
 class GradientPenalty(SitePenalty):
@@ -243,13 +274,15 @@ class GradientPenalty(SitePenalty):
     nothing. The two-sided penalty can lock a critic: to turn its slope round, it has to pass a slope of 0, which a
     large weight forbids in one dimension. Where rows have few dimensions, prefer `one_sided=True`.
 
-    The target is a slope: logits per unit of length of the rows, so rows of very different scale are best brought to a
-    common one first. At a gradient of 0, where the norm has a kink, the penalty passes no gradient on.
+    The target is a slope: logits per unit of length of the rows. With `relative=True` each feature's length is counted
+    in its own deviations over real and fake rows together, as of :class:`SquaredGradient`. At a gradient of 0, where
+    the norm has a kink, the penalty passes no gradient on.
 
     Args:
         weight: The weight :math:`\lambda`, positive.
         target: The norm that costs nothing, at least 0.
         one_sided: Whether smaller norms cost nothing either.
+        relative: Whether the slope is one for each deviation of the rows, whatever their units.
         site: The site or the sites that it covers; by default all whose rows are of floating point.
         every: As of :class:`SitePenalty`.
 
@@ -279,6 +312,7 @@ class GradientPenalty(SitePenalty):
         *,
         target: float = 1.0,
         one_sided: bool = False,
+        relative: bool = False,
         site: str | Sequence[str] | None = None,
         every: int = 1,
     ) -> None:
@@ -286,11 +320,16 @@ class GradientPenalty(SitePenalty):
         self.weight = finite_number("weight", weight)
         self.target = finite_number("target", target, zero_allowed=True)
         self.one_sided = one_sided
+        self.relative = relative
 
     def __call__(self, judgement: Judgement) -> Tensor:
         sites = self.covered_sites(judgement.real)
-        rows = _interpolate(judgement.real, judgement.fake, sites)
-        gradients = _gradients(judgement.discriminator(rows), [rows[site] for site in sites])
+        judge, real, fake = players(judgement, self.relative)
+        rows = _interpolate(real, fake, sites)
+        gradients = _gradients(judge(rows), [rows[site] for site in sites])
+        if self.relative:
+            deviations = [mean_weights(torch.cat([real[site], fake[site]]), real[site]).sqrt() for site in sites]
+            gradients = [gradient * each for gradient, each in zip(gradients, deviations, strict=True)]
         excess = _norms(gradients) - self.target
         return self.weight * (excess.clamp(min=0) if self.one_sided else excess).square()
 
@@ -304,11 +343,6 @@ def _gradients(logits: Tensor, rows: list[Tensor]) -> list[Tensor]:
 def _norms(gradients: list[Tensor]) -> Tensor:
     """One Euclidean norm a row over all sites; its own gradient at 0 is 0, where that of a square root is NaN."""
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(rows, dim=1) for rows in gradients]), dim=0)
-
-
-def _total_variance(rows: Tensor) -> Tensor:
-    """The sum over event dimensions of the variance over rows, as a constant."""
-    return rows.detach().var(0, correction=0).sum()
 
 
 def _interpolate(

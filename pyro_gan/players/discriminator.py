@@ -76,6 +76,25 @@ class Discriminator(Player):
         with self.creating:
             return self._judge(values)
 
+    @property
+    def has_coordinates(self) -> bool:
+        """Whether the discriminator says in which coordinates its network sees rows, as one that builds itself does."""
+        return all(callable(getattr(self.function, name, None)) for name in ("coordinates", "judge"))
+
+    @torch.no_grad()
+    def coordinates(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The coordinates by site in which the network sees rows, with shape `(num_rows, *)`, without a graph."""
+        return self._seen_through.coordinates(rows)
+
+    def judge(self, coordinates: dict[str, Tensor]) -> Tensor:
+        """The logits of rows given by their coordinates, with shape `(num_rows,)`."""
+        with self.creating:
+            return self._seen_through.judge(coordinates)
+
+    @property
+    def _seen_through(self) -> Any:
+        return self.function
+
     def set_up(self, real: dict[str, Tensor], supports: dict[str, Constraint]) -> None:
         """Before the first run: see that the sites fit, and let a discriminator that builds itself do so.
 

@@ -104,6 +104,11 @@ class Player:
         modules = [module for module in self.modules if getattr(module, "decays", False) is True]
         return {parameter for module in modules for parameter in module.parameters()}
 
+    def numbers(self) -> set[Tensor]:
+        """The parameters that are plain numbers, or vectors of such, and no part of a module, as by `pyro.param`."""
+        of_modules = {parameter for module in self.modules for parameter in module.parameters()}
+        return {each for each in self.parameters.values() if each.dim() <= 1 and each not in of_modules}
+
     def state_dict(self) -> dict[str, Any]:
         """Copies of the parameters by name, and of all else that the modules hold: buffers and what is left out."""
         self.settle()
@@ -122,7 +127,7 @@ class Player:
             _check_same(name, parameter, state["parameters"])
         if self.is_known:
             self._check_left(state["parameters"])
-            _check_others(self._others(), state["others"])
+            _check_others(self._others(), self._with_later_buffers(state["others"]))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state: at once, or, before the first run, as the parameters appear.
@@ -197,10 +202,23 @@ class Player:
         """Give the modules' other tensors their loaded values, again and again until they are settled."""
         if self._loaded is None or "others" not in self._loaded:
             return
-        others = self._others()
-        _check_others(others, self._loaded["others"])
-        for tensor, value in zip(others, self._loaded["others"], strict=True):
+        others, loaded = self._others(), self._with_later_buffers(self._loaded["others"])
+        _check_others(others, loaded)
+        for tensor, value in zip(others, loaded, strict=True):
             self._assign(tensor, value)
+
+    def _with_later_buffers(self, loaded: list[Tensor]) -> list[Tensor]:
+        """A state's buffers; those that a module's class came to have later have the values that it names."""
+        later = {
+            id(module.get_buffer(name)): value
+            for module in self.modules
+            for name, value in getattr(module, "later_buffers", {}).items()
+        }
+        others = self._others()
+        if len(loaded) + len(later) != len(others):
+            return loaded
+        rest = iter(loaded)
+        return [torch.full_like(each, later[id(each)]) if id(each) in later else next(rest) for each in others]
 
     def _check_own(self, name: str, parameter: Tensor, value: Tensor) -> None:
         """Refuse to put another inference's parameters back by a question to a copy.

@@ -22,7 +22,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from pyro_gan.checks import positive_integer, shown
 from pyro_gan.players.batch import Batch, as_batch, is_array, mapped, named, number_of_rows
 from pyro_gan.players.devices import creating_on
-from pyro_gan.players.first_look import RandomStates, random_states, set_random_states
+from pyro_gan.players.first_look import RandomStates, kept_random_state, random_states, set_random_states
+
+MANY = 4096
+"""The rows by which networks that build themselves standardize, where there are so many."""
 
 
 class Stream(ABC):
@@ -78,6 +81,10 @@ class Gathered(Stream):
             return mapped(self.arrays, Tensor.clone)
         index = self._next_index()
         return mapped(self.arrays, lambda array: _gather(array, index))
+
+    def spread_out(self, number: int) -> Batch:
+        """Up to so many rows, evenly spread over the data."""
+        return mapped(self.arrays, lambda array: _gather(array, _spread_out(array, number)))
 
     def description(self) -> dict[str, Any]:
         shapes = {str(name): list(array.shape) for name, array in named(self.arrays)}
@@ -212,6 +219,16 @@ class Minibatches:
 
     def __next__(self) -> Batch:
         batch = next(self.stream)
+        return self._transformed(batch)
+
+    def many(self) -> Batch | None:
+        """Up to 4,096 rows from all over the data, transformed, where all of them are at hand; nothing moves on."""
+        if not isinstance(self.stream, Gathered):
+            return None
+        with kept_random_state(self.stream.device):
+            return self._transformed(self.stream.spread_out(MANY))
+
+    def _transformed(self, batch: Batch) -> Batch:
         if self.transform is None:
             return batch
         with creating_on(self.stream.device):
@@ -263,10 +280,14 @@ def _digest(arrays: Batch) -> str:
     """A fingerprint of rows from all over the data, so that other data of the same shape are told apart."""
     found = hashlib.sha256()
     for _, array in named(arrays):
-        number = min(len(array), 1000)
-        index = torch.arange(number, device=array.device) * (len(array) - 1) // max(1, number - 1)
-        found.update(array[index].cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        found.update(array[_spread_out(array, 1000)].cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:16]
+
+
+def _spread_out(array: Tensor, number: int) -> Tensor:
+    """The places of up to so many rows, evenly spread over all."""
+    number = min(len(array), number)
+    return torch.arange(number, device=array.device) * (len(array) - 1) // max(1, number - 1)
 
 
 _read: WeakValueDictionary[int, Any] = WeakValueDictionary()

@@ -1,6 +1,6 @@
 """What an optimizer's state may hold, and which optimizer it belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_gan.checks import shown
 
-IMPLEMENTATION = frozenset({"params", "fused", "foreach", "capturable", "differentiable", "initial_lr"})
-"""Options that change how an optimizer computes, but not what; and one that schedules add."""
+IMPLEMENTATION = frozenset({"params", "fused", "foreach", "capturable", "differentiable", "initial_lr", "pace"})
+"""Options that change how an optimizer computes, but not what; and those that schedules add or read."""
 
 
 BY_GROUP = frozenset({"base_lrs", "_last_lr"})
@@ -40,13 +40,14 @@ def chosen(optimizer: Optimizer, schedule: LRScheduler | None, parameters: Mappi
     return {"class": type(optimizer).__name__, "schedule": _as_lists(made), "options": _as_lists(options)}
 
 
-def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any], without: Collection[str] = ()) -> None:
     """Refuse the state of another optimizer.
 
     Args:
         argument: The optimizer's argument, for the message.
         before: What :func:`chosen` told of the one whose state it is.
         now: The same of the one that is to take it over; parameters that only one has met are not compared.
+        without: Options that may differ.
 
     Raises:
         ValueError: They differ in class, schedule or options; the message has both.
@@ -54,7 +55,7 @@ def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any]) -> N
     both = [name for name in now["options"] if name in before["options"]]
     parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (before["schedule"], now["schedule"]),
-        *((before["options"][name], now["options"][name]) for name in both),
+        *((_left(before["options"][name], without), _left(now["options"][name], without)) for name in both),
     ]
     one, other = next((pair for pair in parts if repr(pair[0]) != repr(pair[1])), ({}, {}))
     if before["class"] == now["class"] and one == other == {}:
@@ -68,6 +69,10 @@ def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any]) -> N
         f"the state of {argument} is that of {was}, but this one is {is_now}. Make the inference with the same "
         f"{argument}; its rates can be changed afterwards, in {argument}.optimizer.param_groups."
     )
+
+
+def _left(options: dict[str, Any], without: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in without}
 
 
 def check_moments(argument: str, state: dict[str, Any], parameters: Mapping[str, Tensor]) -> None:

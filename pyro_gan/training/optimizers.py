@@ -71,12 +71,18 @@ class PlayerOptimizer:
         """The names of parameters that belonged to others, which have been met."""
         return [name for name, leaf in parameters.items() if self.parameters.get(name, leaf) is not leaf]
 
-    def meet(self, parameters: dict[str, Tensor], decaying: Collection[Tensor] = ()) -> None:
+    def meet(
+        self,
+        parameters: dict[str, Tensor],
+        decaying: Collection[Tensor] = (),
+        numbers: Collection[Tensor] = (),
+    ) -> None:
         """Take on the parameters that are new, by name; the first ones build the optimizer.
 
         Args:
             parameters: The parameters.
             decaying: As of :func:`default_optimizer`, which alone is told.
+            numbers: Likewise.
 
         Raises:
             TypeError: The user's callable returns neither a torch optimizer nor a schedule.
@@ -87,14 +93,14 @@ class PlayerOptimizer:
         for name in new.keys() & self.parameters.keys():  # as after pyro.clear_param_store()
             self._drop(name)
         if self.optimizer is None:
-            made, schedule = self._make(new, decaying)
+            made, schedule = self._make(new, decaying, numbers)
             now = chosen(made, schedule, new)
             if self._loaded is not None:
-                check_alike(self.argument, self._loaded["chosen"], now)
+                self._check_alike(self._loaded["chosen"], now)
                 check_moments(self.argument, self._loaded, new)
             self.optimizer, self.schedule, self._chosen = made, schedule, now
         else:
-            self._add(new, decaying)
+            self._add(new, decaying, numbers)
         self.parameters.update(new)
         self._known.update(new.values())
         self._fill()
@@ -141,7 +147,7 @@ class PlayerOptimizer:
         self._progress = progress
         if self.is_default and self.optimizer is not None:
             for group in self.optimizer.param_groups:
-                group["lr"] = default_rate(progress)
+                group["lr"] = group.get("pace", 1.0) * default_rate(progress)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of the optimizer's and the schedule's state by parameter name, once parameters have been met."""
@@ -166,8 +172,16 @@ class PlayerOptimizer:
             ValueError: It is another optimizer's, or holds moments of another shape than a parameter's.
         """
         if self.optimizer is not None:
-            check_alike(self.argument, state["chosen"], self._chosen)
+            self._check_alike(state["chosen"], self._chosen)
             check_moments(self.argument, state, self.parameters)
+
+    def _check_alike(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        """Refuse the state of another optimizer; the rates of the default one are no choice of the user's.
+
+        Raises:
+            ValueError: It is one.
+        """
+        check_alike(self.argument, before, now, without=("lr",) if self.is_default else ())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state: at once where the parameters are known, else as they are met."""
@@ -223,11 +237,11 @@ class PlayerOptimizer:
             self.schedule.load_state_dict(schedule)
 
     def _make(
-        self, parameters: dict[str, Tensor], decaying: Collection[Tensor]
+        self, parameters: dict[str, Tensor], decaying: Collection[Tensor], numbers: Collection[Tensor]
     ) -> tuple[Optimizer, LRScheduler | None]:
         """The optimizer, and the schedule if there is one, that the user's choice gives these parameters."""
         if self.choice is None:
-            made: Any = default_optimizer(parameters.values(), decaying)
+            made: Any = default_optimizer(parameters.values(), decaying, numbers)
         elif isinstance(self.choice, PyroOptim):
             made = _from_pyro(self.choice, parameters)
         else:
@@ -246,9 +260,9 @@ class PlayerOptimizer:
             )
         return optimizer, schedule
 
-    def _add(self, parameters: dict[str, Tensor], decaying: Collection[Tensor]) -> None:
+    def _add(self, parameters: dict[str, Tensor], decaying: Collection[Tensor], numbers: Collection[Tensor]) -> None:
         """Train parameters that appear late, with those that have the same options where there are any."""
-        optimizer, (made, schedule) = self._made(), self._make(parameters, decaying)
+        optimizer, (made, schedule) = self._made(), self._make(parameters, decaying, numbers)
         self._chosen["options"] |= chosen(made, schedule, parameters)["options"]
         for new in made.param_groups:
             alike = [group for group in optimizer.param_groups if _options(group) == _options(new)]

@@ -265,12 +265,13 @@ class Step:
         Raises:
             ValueError: A parameter belongs to both players.
         """
-        game, decaying, self._with_buffers = self.game, set[Tensor](), None
+        game, decaying, numbers, self._with_buffers = self.game, set[Tensor](), set[Tensor](), None
         for player in game.players().values():
             if player is not game.discriminator:
                 _check_apart(player.parameters, game.discriminator.parameters)
                 decaying |= player.decaying()
-        game.optim.meet(game.generator_parameters(), decaying)
+                numbers |= player.numbers()
+        game.optim.meet(game.generator_parameters(), decaying, numbers)
         game.optim_d.meet(game.discriminator.parameters, game.discriminator.decaying())
 
     def _update_discriminator(self, found: Gradients, *flag: Tensor) -> None:
