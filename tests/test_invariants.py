@@ -145,7 +145,7 @@ def test_parameters_that_take_turns_are_all_trained():
     assert pyro.param("loc_0").item() != 0 and pyro.param("loc_1").item() != 0
 
 
-def test_a_part_that_is_detached_later_is_told_of_once():
+def test_a_part_that_is_detached_later_is_told_of_once_and_then_refused_unless_it_is_frozen():
     detaches = []
 
     def model(batch_size):
@@ -161,6 +161,10 @@ def test_a_part_that_is_detached_later_is_told_of_once():
     ) as told:
         inference.run(NUMBERS, num_steps=250, progress=False)
     assert len(told) == 1
+    with pytest.raises(ValueError, match=r"no gradient for 1000 steps, as they had before.*: 'scale'\. Leave .* freeze"):
+        inference.run(NUMBERS, num_steps=1000, progress=False)
+    pyro.get_param_store()._params["scale"].requires_grad_(False)
+    inference.run(NUMBERS, num_steps=20, progress=False)
 
 
 def test_a_guide_whose_network_is_made_again_is_told():

@@ -15,6 +15,9 @@ from pyro_gan.training.samples import Samples
 LONG = 100
 """The number of steps without a gradient after which a parameter that had one is told of."""
 
+TOO_LONG = 1000
+"""The number of such steps after which a run ends: what a mixture leaves out for so long is lost."""
+
 
 MOST_EMPTY = 50
 """The number of steps in a row at which no parameter has a gradient, up to which a model may be left alone."""
@@ -47,13 +50,13 @@ class Reach:
             trainable: Gives the names of all that have been met and are not frozen.
 
         Raises:
-            ValueError: No parameter got one at several steps in a row, or the draws depend on others than those that
-                are registered.
+            ValueError: No parameter got one at several steps in a row, or one that had gradients none for long, or the
+                draws depend on others than those that are registered.
         """
         missed = frozenset([name for name, value in zip(parameters, values, strict=True) if value is None])
         if missed == self._missed and len(missed) < len(parameters):  # as at the last step
             self._num_empty = 0
-            self._warn_of_lost()
+            self._tell_of_lost()
             return
         self._reached |= parameters.keys() - missed
         self._missed, self._lost, self._num_lost = missed, missed & self._reached, 0
@@ -71,17 +74,21 @@ class Reach:
                 "on them at this step. Compute the compared sites from them, without detach()."
             )
 
-    def _warn_of_lost(self) -> None:
-        """Warn, once for each, of parameters that were trained before but have had no gradient for long."""
+    def _tell_of_lost(self) -> None:
+        """Tell of parameters that were trained before: by a warning when they had no gradient for long, then an error.
+
+        Raises:
+            ValueError: They had none for too long.
+        """
         if not self._lost:
             return
         self._num_lost += 1
+        text = (
+            f"parameters of the generator's side have had no gradient for {self._num_lost} steps, as they had before, "
+            f"and are no longer trained: {listed(sorted(self._lost))}. Leave out what detaches them, or freeze them by "
+            "requires_grad_(False)."
+        )
         if self._num_lost == LONG:
-            self._reached -= self._lost
-            warnings.warn(
-                f"parameters of the generator's side have had no gradient for {LONG} steps, as they had before, and "
-                f"are no longer trained: {listed(sorted(self._lost))}. Leave out what detaches them, or freeze them by "
-                "requires_grad_(False).",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        if self._num_lost >= TOO_LONG:
+            raise ValueError(text)
