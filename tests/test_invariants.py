@@ -161,7 +161,9 @@ def test_a_part_that_is_detached_later_is_told_of_once_and_then_refused_unless_i
     ) as told:
         inference.run(NUMBERS, num_steps=250, progress=False)
     assert len(told) == 1
-    with pytest.raises(ValueError, match=r"no gradient for 1000 steps, as they had before.*: 'scale'\. Leave .* freeze"):
+    with pytest.raises(
+        ValueError, match=r"no gradient for 1000 steps, as they had before.*: 'scale'\. Leave .* freeze"
+    ):
         inference.run(NUMBERS, num_steps=1000, progress=False)
     pyro.get_param_store()._params["scale"].requires_grad_(False)
     inference.run(NUMBERS, num_steps=20, progress=False)

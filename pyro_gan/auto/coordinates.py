@@ -16,6 +16,7 @@ References:
 """
 
 import copy
+import warnings
 from typing import Any, ClassVar, cast
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.spread import REACH, Spread, coordinates_of, numbers_at, plain_spread, spread_of
+from pyro_gan.auto.spread import REACH, Spread, coordinates_of, crowded, numbers_at, plain_spread, spread_of
 from pyro_gan.penalties.scales import are_in_one_unit
 
 SMALLEST_IMAGE = 8
@@ -164,6 +165,33 @@ class Coordinates(nn.Module):
         num_bent = int((self.reach != REACH).sum())
         bent = f", long tails bent in {num_bent} of {self.reach.numel()}" if num_bent else ""
         return f"{self.name!r}, shape {self.event_shape}{kind}, {through}{bent}, standardized"
+
+    def tell(self, rows: Tensor) -> None:
+        """Warn of what was guessed from the first rows, and of what can hardly be seen through the coordinates.
+
+        Args:
+            rows: The first rows, with shape `(num_rows, *event_shape)`.
+        """
+        if self.kinds:
+            warnings.warn(
+                f"{self.name!r} has integers of {len(self.kinds)} kinds, which are taken for labels: each has a "
+                "coordinate of its own, beside the number. Give it floating-point numbers if they are quantities alone,"
+                " or draw it from a Categorical in the model to say that they are labels.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if self.is_image or self.categories or self.kinds:
+            return
+        found = crowded(self(rows.detach()), rows.detach())
+        if found:
+            feature, part = max(found, key=lambda each: each[1])
+            which = f"feature {feature} of {self.name!r}" if self.event_shape else repr(self.name)
+            warnings.warn(
+                f"{part:.0%} of the different values of {which} lie within a hundredth of its deviation, where they "
+                "can hardly be told apart. Pass what tells them apart, such as their logarithm, by transform=.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _is_mapped(self, support: Constraint, rows: Tensor) -> bool:
         base = innermost(support)

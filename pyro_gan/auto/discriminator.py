@@ -102,6 +102,8 @@ class AutoDiscriminator(SelfBuilding):
             self.sites = nn.ModuleList(sites)
             self.embedding = embedding.to(first.device, dtype)
             self.network = network.to(first.device, dtype)
+        for site in sites:
+            site.tell(real[site.name])
         self._model = (None,)
 
     def forward(self, *rows: Tensor, **rows_by_site: Tensor) -> Tensor:

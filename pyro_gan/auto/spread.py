@@ -177,7 +177,8 @@ def _end_or_middle(values: Tensor) -> tuple[Tensor, Tensor] | None:
             return sign * end, _quantile(distances, SMALL)
     if not _is_long(values):
         return None
-    return values.median(), (_quantile(values, 0.75) - _quantile(values, 0.25)) / 2
+    middle = (values.median() - (-values).median()) / 2  # torch's is the lower one of two
+    return middle, (_quantile(values, 0.75) - _quantile(values, 0.25)) / 2
 
 
 def _is_long(values: Tensor) -> bool:
