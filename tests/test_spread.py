@@ -2,11 +2,12 @@
 
 import math
 
+import pyro
 import pytest
 import torch
 from torch.distributions import StudentT, constraints
 
-from pyro_gan import AutoDiscriminator, Standardized
+from pyro_gan import AutoDiscriminator, GANInference, Standardized
 from pyro_gan.auto.coordinates import Coordinates, looks_like_images
 from pyro_gan.auto.spread import REACH, crowded, numbers_at, plain_spread, spread_of
 
@@ -247,3 +248,26 @@ def test_a_standardized_network_of_another_size_is_refused():
     layer = Standardized(torch.nn.Linear(2, 3), torch.rand(5, 4))
     with pytest.raises(ValueError, match=r"outputs have shape \(7, 3\), but those of Standardized must end in \(4,\)"):
         layer(torch.rand(7, 2))
+
+
+def test_a_state_has_the_parts_of_networks_that_were_built_by_other_rows(tmp_path):
+    def model(batch_size):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        with pyro.plate("data", batch_size):
+            x = pyro.deterministic("x", loc + torch.randn(batch_size), event_dim=0)
+            pyro.deterministic("label", (3 * x).round().long() % 3, event_dim=0)
+
+    def inference():
+        pyro.clear_param_store()
+        return GANInference(model, AutoDiscriminator(width=4, depth=1), site=["x", "label"])
+
+    pyro.set_rng_seed(0)
+    rows = {"x": torch.randn(40), "label": torch.arange(40) % 3}
+    with pytest.warns(UserWarning, match="taken for labels"):
+        first = inference().run(rows, num_steps=2, progress=False)
+    first.save(tmp_path / "state")
+    kept = first.log_ratio(rows)
+    other = inference().load(tmp_path / "state")
+    few = {"x": torch.randn(2), "label": torch.tensor([1, 0])}
+    other.evaluate_loss(few)
+    assert torch.equal(other.log_ratio(rows), kept)

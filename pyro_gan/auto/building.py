@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.coordinates import is_image, looks_like_images
+from pyro_gan.auto.coordinates import Coordinates, is_image, looks_like_images
 from pyro_gan.checks import positive_integer, shown
 
 
@@ -36,6 +37,7 @@ class SelfBuilding(nn.Module):
                 f"({type(images).__name__})."
             )
         self.images = images
+        self._as: Mapping[str, Mapping[str, Any]] = {}
         self._model: tuple[Any] = (model,)  # in a tuple, or its parameters would be this module's
 
     @property
@@ -43,9 +45,31 @@ class SelfBuilding(nn.Module):
         """Whether it has been used, and has its parts."""
         return bool(self._modules)
 
-    def are_images(self, rows: Tensor) -> bool:
-        """Whether rows, with shape `(num_rows, *event_shape)`, are taken for images."""
-        return looks_like_images(rows) if self.images is None else self.images and is_image(tuple(rows.shape[1:]))
+    def built(self) -> dict[str, dict[str, Any]]:
+        """What it saw in the first rows of each site that decides on its parts: labels and images."""
+        sites = [module for module in self.modules() if isinstance(module, Coordinates)]
+        return {site.name: {"kinds": list(site.kinds), "is_image": site.is_image} for site in sites}
+
+    def build_as(self, built: Mapping[str, Mapping[str, Any]]) -> None:
+        """Have the parts that another one has, whatever its own first rows look like.
+
+        Args:
+            built: What :meth:`built` of the other returned.
+        """
+        self._as = built
+
+    def seen(self, name: str, support: Constraint, rows: Tensor, dtype: torch.dtype) -> Coordinates:
+        """The coordinates of a site.
+
+        Args:
+            name: Its name.
+            support: Its support.
+            rows: Its first rows, with shape `(num_rows, *event_shape)`.
+            dtype: The coordinates' type.
+        """
+        of_shape, asked = is_image(tuple(rows.shape[1:])), self.images
+        guessed = {"is_image": looks_like_images(rows) if asked is None else asked and of_shape}
+        return Coordinates(name, support, rows, dtype, **{**guessed, **self._as.get(name, {})})
 
     def extra_repr(self) -> str:
         return f"width={self.width}, depth={self.depth}{'' if self.is_built else ', not built before the first call'}"

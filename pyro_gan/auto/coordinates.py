@@ -17,6 +17,7 @@ References:
 
 import copy
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -61,6 +62,7 @@ class Coordinates(nn.Module):
         rows: The first rows, with shape `(num_rows, *event_shape)`.
         dtype: The coordinates' type.
         is_image: Whether the rows are images; by default their shape and their features' ranges tell.
+        kinds: The values of labels; by default the rows tell whether they are such.
         is_plain: Whether mean and standard deviation of all rows standardize, whatever the rows look like.
     """
 
@@ -80,6 +82,7 @@ class Coordinates(nn.Module):
         dtype: torch.dtype,
         *,
         is_image: bool | None = None,
+        kinds: Sequence[int] | None = None,
         is_plain: bool = False,
     ) -> None:
         super().__init__()
@@ -89,7 +92,9 @@ class Coordinates(nn.Module):
             looks_like_images(rows) if is_image is None else is_image
         )
         self.categories = _categories(support, rows)
-        self.kinds = () if is_plain or self.categories or self.is_image else _kinds(support, rows)
+        looks = not (is_plain or self.categories or self.is_image or kinds is not None)
+        self.kinds = _kinds(support, rows) if looks else tuple(kinds or ())
+        self.are_guessed = looks and bool(self.kinds)
         self.support = support if self._is_mapped(support, rows) else None
         for bound, value in _tensor_bounds(self.support).items():  # buffers go where the module goes
             self.register_buffer(bound, value.to(dtype))
@@ -172,7 +177,7 @@ class Coordinates(nn.Module):
         Args:
             rows: The first rows, with shape `(num_rows, *event_shape)`.
         """
-        if self.kinds:
+        if self.are_guessed:
             warnings.warn(
                 f"{self.name!r} has integers of {len(self.kinds)} kinds, which are taken for labels: each has a "
                 "coordinate of its own, beside the number. Give it floating-point numbers if they are quantities alone,"
@@ -182,7 +187,7 @@ class Coordinates(nn.Module):
             )
         if self.is_image or self.categories or self.kinds:
             return
-        found = crowded(self(rows.detach()), rows.detach())
+        found = crowded(self(rows.detach()), self.to_real(rows.detach()))
         if found:
             feature, part = max(found, key=lambda each: each[1])
             which = f"feature {feature} of {self.name!r}" if self.event_shape else repr(self.name)

@@ -93,10 +93,7 @@ class AutoDiscriminator(SelfBuilding):
         check_lengths(real)
         first, dtype = next(iter(real.values())), floating_type(real)
         with torch.inference_mode(False), torch.no_grad():
-            sites = [
-                _coordinates(name, supports.get(name), rows, dtype, self.are_images(rows))
-                for name, rows in real.items()
-            ]
+            sites = [self._coordinates(name, supports.get(name), rows, dtype) for name, rows in real.items()]
             embedding = Embedding(sites, self.width)
             network = fully_connected(embedding.size, self.width, self.depth, 1)
             self.sites = nn.ModuleList(sites)
@@ -191,10 +188,7 @@ class AutoDiscriminator(SelfBuilding):
         candidates = [site.support for site in implicit.found.values() if site.is_candidate]
         return dict(zip(rows, candidates, strict=True)) if len(candidates) == 1 else {}
 
-
-def _coordinates(
-    name: str, support: Constraint | None, rows: Tensor, dtype: torch.dtype, are_images: bool
-) -> Coordinates:
-    """A site's coordinates; where its support differs between rows, no single map covers it, and it counts as real."""
-    fixed = None if support is None else fixed_support(support, tuple(rows.shape[1:]))
-    return Coordinates(name, constraints.real if fixed is None else fixed, rows, dtype, is_image=are_images)
+    def _coordinates(self, name: str, support: Constraint | None, rows: Tensor, dtype: torch.dtype) -> Coordinates:
+        """A site's coordinates; where its support differs between rows, no single map covers it: it counts as real."""
+        fixed = None if support is None else fixed_support(support, tuple(rows.shape[1:]))
+        return self.seen(name, constraints.real if fixed is None else fixed, rows, dtype)

@@ -137,7 +137,7 @@ class AutoImplicitGuide(SelfBuilding):
         supports = _supports(call.rows, prototype)
         with torch.inference_mode(False), torch.no_grad():
             posterior = Posterior(
-                call.rows, supports, prototype.latents, self.noise_dim, self.width, self.depth, self.are_images
+                call.rows, supports, prototype.latents, self.noise_dim, self.width, self.depth, self.seen
             )
         _check_store(self.name, {f"posterior.{name}": value for name, value in posterior.named_parameters()})
         self._names = call.names

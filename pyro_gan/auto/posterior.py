@@ -94,7 +94,7 @@ class Posterior(nn.Module):
             the latents have on the real line, and at least 8.
         width: The units of each hidden layer.
         depth: The number of hidden layers.
-        are_images: Whether rows are images.
+        seen: Makes a site's coordinates of its name, support, first rows and type.
     """
 
     def __init__(
@@ -105,22 +105,17 @@ class Posterior(nn.Module):
         noise_dim: int | None,
         width: int,
         depth: int,
-        are_images: Callable[[Tensor], bool],
+        seen: Callable[[str, Constraint, Tensor, torch.dtype], Coordinates],
     ) -> None:
         super().__init__()
         dtype = floating_type({latent.name: latent.draws for latent in latents})
         own, shared = (
-            [
-                Coordinates(site.name, site.support, site.draws, dtype, is_image=are_images(site.draws))
-                for site in latents
-                if site.has_rows is has_rows
-            ]
+            [seen(site.name, site.support, site.draws, dtype) for site in latents if site.has_rows is has_rows]
             for has_rows in (True, False)
         )
         observed = rows if own else {}
         self.observed = nn.ModuleList(
-            Coordinates(name, supports.get(name, constraints.real), values, dtype, is_image=are_images(values))
-            for name, values in observed.items()
+            seen(name, supports.get(name, constraints.real), values, dtype) for name, values in observed.items()
         )
         self.embedding = decaying(Embedding(self.observations(), width))
         self.shared = _noise_network(shared, noise_dim, 0, 0, width, depth)

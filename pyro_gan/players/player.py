@@ -112,9 +112,11 @@ class Player:
     def state_dict(self) -> dict[str, Any]:
         """Copies of the parameters by name, and of all else that the modules hold: buffers and what is left out."""
         self.settle()
+        built = {"built": self.function.built()} if hasattr(self.function, "built") else {}
         return {
             "parameters": {name: parameter.detach().clone() for name, parameter in self.parameters.items()},
             "others": [tensor.detach().clone() for tensor in self._others()],
+            **built,
         }
 
     def check_state_dict(self, state: dict[str, Any]) -> None:
@@ -137,6 +139,8 @@ class Player:
         """
         self.check_state_dict(state)
         self._loaded = {"parameters": dict(state["parameters"]), "others": state["others"]}
+        if "built" in state and hasattr(self.function, "build_as"):
+            self.function.build_as(state["built"])
         for name, parameter in list(self.parameters.items()):
             self.fill(name, parameter)
         self.settle()
