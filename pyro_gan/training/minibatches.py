@@ -211,12 +211,22 @@ class Minibatches:
         return self
 
     def __next__(self) -> Batch:
-        batch = next(self.stream)
-        if self.transform is None:
-            return batch
-        with creating_on(self.stream.device):
-            result = self.transform(batch) if isinstance(batch, dict) else self.transform(*batch)
-        return as_batch(result, self.stream.device, "what transform returned")
+        return transformed(next(self.stream), self.transform, self.stream.device)
+
+
+def transformed(batch: Batch, transform: Callable[..., Any] | None, device: torch.device) -> Batch:
+    """A minibatch after a transform, if there is one.
+
+    Args:
+        batch: The minibatch.
+        transform: What the user passed.
+        device: Where the minibatch lies.
+    """
+    if transform is None:
+        return batch
+    with creating_on(device):
+        result = transform(batch) if isinstance(batch, dict) else transform(*batch)
+    return as_batch(result, device, "what transform returned")
 
 
 def minibatches(
