@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_gan.criticism.classifier import cross_fitted, flattened_tails, out_of_fold, robust_scales
 from pyro_gan.criticism.coverage import density_coverage
 from pyro_gan.criticism.neighbours import nearest
+from pyro_gan.criticism.scales import double
 
 NEAR = 0.05
 """The part of a column's spread that does not count as a difference."""
@@ -140,7 +141,7 @@ def different_share(rows: Tensor, scales: tuple[Tensor, Tensor]) -> float:
         rows: Rows with shape `(num_rows, size)`.
         scales: The columns' middles and spreads, by which rows are near to each other.
     """
-    flat = flattened_tails(rows, *scales)
+    flat = ((double(rows) - scales[0]) / scales[1]).cpu()
     radius = SAME * math.sqrt(flat.shape[1])
     is_copy = torch.zeros(len(flat), dtype=torch.bool)
     for start in range(0, len(flat), 256):

@@ -263,8 +263,11 @@ def players_against_each_other(real_logits: Tensor, fake_logits: Tensor, is_diff
     """
     value = separation(real_logits, fake_logits)
     low, ideal = (BLIND, (BLIND + TOLD_APART) / 2) if is_different else (1 - TOLD_APART, 0.5)
+    number, other = len(real_logits), len(fake_logits)
+    chance = 3 * math.sqrt((number + other + 1) / (12 * number * other))
+    is_chance = abs(value - 0.5) <= chance and not is_different
     text = "discriminator's area under the ROC curve"
-    return finding(text, value, ideal, low=low, high=TOLD_APART, problem="out of balance")
+    return finding(text, value, ideal, low=low, high=TOLD_APART, problem="out of balance", is_chance=is_chance)
 
 
 def _normal_quantile(probability: float) -> float:
