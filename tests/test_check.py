@@ -416,6 +416,7 @@ def test_a_run_that_goes_on_keeps_the_same_rows_apart(tmp_path):
 
     run(4)
     went_on = run(8)
+    assert str(run(8).report) == str(went_on.report)  # which was over
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
     whole = GANInference(location_model, scalar_discriminator(4))
@@ -466,6 +467,8 @@ def test_a_check_without_rows_says_what_to_pass():
         inference.check(train=torch.randn(30), observation=torch.randn(3))
     with pytest.raises(ValueError, match=r"held_out has 5 rows, but draws are compared with at least 20\. Pass more"):
         inference.check(torch.randn(5))
+    with pytest.raises(ValueError, match=r"real and fake rows differ at site 'x'.*event shape \(2,\)"):
+        inference.check(torch.randn(30, 2))
     with pytest.raises(TypeError, match="held_out must be a tensor or an array"):
         inference.check("rows")
 

@@ -21,6 +21,9 @@ NEAR = 0.05
 SAME = 1e-3
 """The part of the spread, times the root of the number of columns, up to which two rows are copies."""
 
+MOST_COLUMNS = 64
+"""The number of columns above which copies are looked for among projections on as many random directions."""
+
 NUM_NEIGHBOURS = 5
 """How many neighbours tell how dense rows lie."""
 
@@ -141,7 +144,7 @@ def different_share(rows: Tensor, scales: tuple[Tensor, Tensor]) -> float:
         rows: Rows with shape `(num_rows, size)`.
         scales: The columns' middles and spreads, by which rows are near to each other.
     """
-    flat = ((double(rows) - scales[0]) / scales[1]).cpu()
+    flat = _projected((double(rows) - scales[0]) / scales[1]).cpu()
     radius = SAME * math.sqrt(flat.shape[1])
     is_copy = torch.zeros(len(flat), dtype=torch.bool)
     for start in range(0, len(flat), 256):
@@ -167,8 +170,8 @@ def copies(fake: Tensor, train: Tensor, real: Tensor) -> Copies:
     """
     from scipy.stats import binom
 
-    scales = robust_scales(torch.cat([train.to(real), real]))
-    draws, seen, unseen = (flattened_tails(rows, *scales) for rows in (fake, train, real))
+    scales = robust_scales(real)
+    draws, seen, unseen = (_projected(flattened_tails(rows, *scales)) for rows in (fake, train, real))
     to_seen, to_unseen = (nearest(draws, rows, 1) for rows in (seen, unseen))
     is_open = (to_seen.distances != to_unseen.distances)[:, 0]
     is_unseen = (to_unseen.distances < to_seen.distances)[:, 0]
@@ -179,6 +182,15 @@ def copies(fake: Tensor, train: Tensor, real: Tensor) -> Copies:
     number = len(to_unseen.indices[is_unseen].unique())
     others = len(to_seen.indices[is_open & ~is_unseen].unique())
     return Copies(min(1.0, max(0.0, 1 - share / due)), float(binom.cdf(number, number + others, due)))
+
+
+def _projected(rows: Tensor) -> Tensor:
+    """Rows of many columns on random directions, which are always the same: copies are copies there too."""
+    size = rows.shape[1]
+    if size <= MOST_COLUMNS:
+        return rows
+    directions = torch.randn(size, MOST_COLUMNS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return rows @ (directions / math.sqrt(MOST_COLUMNS)).to(rows)
 
 
 def strangeness(rows: Tensor, simulations: Tensor) -> Tensor:

@@ -46,6 +46,9 @@ MOST_ACCURATE = 0.65
 MOST_COPIES = 0.3
 """The largest share of draws that are copies of training rows."""
 
+MOST_JUDGED_FOR_COPIES = 500
+"""The most draws of which the nearest rows are looked for."""
+
 MISCOVERED = 0.1
 """The largest difference of expected coverage from the level, averaged over levels. A normal posterior with 0.73 to
 1.37 times the right standard deviation is within."""
@@ -143,7 +146,7 @@ def draws_against_rows(
     size, drawn = real.shape[1], real.shape[1] - num_given
     found = [_spread(real[:, :drawn], fake[:, :drawn], names), _different(real, fake), _coverage(real, fake)]
     if train is not None:
-        copied = copies(fake, train, real)
+        copied = copies(fake[:MOST_JUDGED_FOR_COPIES], train, real)
         is_chance = copied.pvalue >= CHANCE
         text = "draws that copy training rows"
         found.append(finding(text, copied.share, 0.0, high=MOST_COPIES, problem="memorizing", is_chance=is_chance))

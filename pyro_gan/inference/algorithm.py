@@ -178,6 +178,7 @@ class Algorithm(ABC):
     def rows_to_check(self, batch: Batch) -> Compared:
         """Rows of the data's sites from the data and from the model, and the covariates that both were given."""
         samples, arguments = self.draw(batch), self.model.calls.arguments(batch)
+        samples.check_alike()
         given = covariates(self.model.calls.named_arguments(arguments), samples.real, batch)
         return Compared(samples.real, samples.fake, given)
 

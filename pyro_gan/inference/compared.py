@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_gan.players.batch import Batch, tensors_of
+from pyro_gan.players.batch import Batch, named
 
 Rows = dict[str, Tensor]
 """Rows by site, each with shape `(num_rows, *event_shape)`."""
@@ -40,7 +40,7 @@ def covariates(arguments: Mapping[str, Any], real: Rows, batch: Batch) -> Rows:
         real: The real rows by site.
         batch: The minibatch.
     """
-    if not all(any(_are_same(rows, element) for element in tensors_of(batch)) for rows in real.values()):
+    if any(place_of(rows, batch) is None for rows in real.values()):
         return {}
     number = len(next(iter(real.values())))
     return {
@@ -51,6 +51,11 @@ def covariates(arguments: Mapping[str, Any], real: Rows, batch: Batch) -> Rows:
         and len(value) == number
         and not any(_are_same(rows, value) for rows in real.values())
     }
+
+
+def place_of(rows: Tensor, batch: Batch) -> Any:
+    """The name or number of the minibatch's element that rows are, but for the precision, or `None`."""
+    return next((place for place, element in named(batch) if _are_same(rows, element)), None)
 
 
 def _are_same(rows: Tensor, element: Tensor) -> bool:

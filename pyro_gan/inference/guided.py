@@ -33,6 +33,7 @@ from pyro_gan.players.observations import Observations
 from pyro_gan.players.player import Player
 from pyro_gan.players.replicates import Replicates
 from pyro_gan.training.optimizers import OptimizerChoice
+from pyro_gan.training.samples import Samples
 
 ROWS_AT_ONCE = 10_000
 
@@ -191,6 +192,7 @@ class GuidedInference(AdversarialInference):
             drawn = self.model.draw(arguments)
         real = self.model.calls.real(drawn, arguments, batch, self.latent_sites)
         fake = {site: drawn.values[site] for site in real}
+        Samples(real, fake, {}).check_alike()
         return Compared(real, fake, covariates(self.model.calls.named_arguments(arguments), real, batch))
 
     def observation_rows(self, observation: Any) -> Batch:
