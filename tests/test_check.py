@@ -427,6 +427,21 @@ def test_a_run_that_goes_on_keeps_the_same_rows_apart(tmp_path):
         inference.run(torch.arange(100.0), num_steps=12, held_out=0.2, batch_size=16, checkpoint=tmp_path / "cut")
 
 
+def test_a_run_that_is_skipped_for_a_later_one_reports_nothing(tmp_path):
+    def runs(lengths):
+        pyro.clear_param_store()
+        inference = GANInference(location_model, scalar_discriminator(4))
+        reports = []
+        for num_steps in lengths:
+            options = {"held_out": 0.3, "progress": False, "checkpoint": tmp_path, "checkpoint_every": 1}
+            reports.append(inference.run(torch.arange(100.0), num_steps=num_steps, **options).report)
+        return reports
+
+    assert None not in runs([2, 2])
+    skipped, went_on = runs([2, 4])
+    assert skipped is None and went_on is not None
+
+
 @pytest.mark.parametrize(
     ("held_out", "error", "text"),
     [

@@ -67,6 +67,9 @@ class WarnOfFailures(Callback):
     of at least 500 steps has come to its end: draws have collapsed, or parameters still move in one direction.
     """
 
+    drift: Drift | None = None
+    """What was found when a run had come to its end."""
+
     def on_start(self, inference: Inference, num_steps: int) -> None:
         self.told: set[str] = set()
         self.first = len(inference.history["step"])
@@ -75,8 +78,7 @@ class WarnOfFailures(Callback):
         self.ways: list[float] = []
         """How far an optimizer of Adam's kind can have moved a number from each mark to the next: its rates' sum."""
         self.way = 0.0
-        self.drift: Drift | None = None
-        """What was found when a run had come to its end."""
+        self.drift = None
         self.marks: list[dict[str, Tensor]] = []
         self.marked_at = 0
 

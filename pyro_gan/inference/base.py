@@ -96,9 +96,9 @@ class AdversarialInference(Stepping):
         self.on_divergence = check_on_divergence(self.on_divergence if on_divergence is None else on_divergence)
         self.compile(compile)
         self.parts, self.report, self.drift = parts, None, None
-        train(self, batches, num_steps, all_callbacks, keeper)
+        is_taken = train(self, batches, num_steps, all_callbacks, keeper)
         self.drift = next((each.drift for each in schedule if isinstance(each, WarnOfFailures)), None)
-        if parts is not None:
+        if parts is not None and is_taken:
             self.report = report_of_run(self, progress)
         return self
 

@@ -301,15 +301,20 @@ def _of_posterior(inference: Checked, carrier: Batch) -> list[Finding]:
             ).transpose(0, 1)
         )
         names = _names(pairs.truth)
-    sets = torch.cat(truths), torch.cat(draws), torch.cat(observed)
+    return _judged(torch.cat(truths), torch.cat(draws), torch.cat(observed), names)
+
+
+def _judged(truth: Tensor, draws: Tensor, x: Tensor, names: list[str]) -> list[Finding]:
+    """What :func:`posterior_against_truth` finds, on what is finite."""
+    sets = truth, draws, x
     is_finite = torch.stack([torch.isfinite(each).flatten(1).all(1) for each in sets]).all(0)
-    truth, posterior, x = (each[is_finite] for each in sets)
+    truth, draws, x = (each[is_finite] for each in sets)
     if len(truth) < FEWEST_ROWS:
         raise ValueError(
             f"the guide is judged on at least {FEWEST_ROWS} simulations with finite draws, but there are {len(truth)}. "
             "Pass more simulations as held_out."
         )
-    return posterior_against_truth(truth, posterior, x, names)
+    return posterior_against_truth(truth, draws, x, names)
 
 
 def _of_players(inference: Checked, rows: Batch, is_different: bool) -> Finding:
