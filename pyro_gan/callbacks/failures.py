@@ -6,6 +6,7 @@ They do not show as errors: the losses look as they always do.
 import math
 import warnings
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +44,22 @@ LARGEST_WATCHED = 4096
 """The size of a parameter up to which it is watched."""
 
 
+class Drift(NamedTuple):
+    """How parameters moved in the second half of a run, in which a rate may fall.
+
+    A number that moves to and fro counts 0, and a parameter as much as at least half of its numbers do.
+    """
+
+    name: str
+    """The parameter that went most of its way."""
+    part: float
+    """The part of the way that an optimizer of Adam's kind could have gone, and that it went to the last."""
+    steady_name: str
+    """The parameter that slowed down least."""
+    pace: float
+    """How far it went for each unit of the rate in the last quarter, over the quarter before; 1 where it goes on."""
+
+
 class WarnOfFailures(Callback):
     """Warns of the classic failures, once each in a run.
 
@@ -50,19 +67,26 @@ class WarnOfFailures(Callback):
     of at least 500 steps has come to its end: draws have collapsed, or parameters still move in one direction.
     """
 
+    drift: Drift | None = None
+    """What was found when a run had come to its end."""
+
     def on_start(self, inference: Inference, num_steps: int) -> None:
         self.told: set[str] = set()
         self.first = len(inference.history["step"])
         self.largest_norm = 0.0
         self.vanished_since: int | None = None
         self.ways: list[float] = []
-        """How far an optimizer of Adam's kind can have moved a number from each mark to the next."""
+        """How far an optimizer of Adam's kind can have moved a number from each mark to the next: its rates' sum."""
+        self.way = 0.0
+        self.drift = None
         self.marks: list[dict[str, Tensor]] = []
         self.marked_at = 0
 
     def on_step(self, inference: Inference) -> None:
         clock = inference.clock
         start, piece = clock.num_steps // 2, max(1, clock.num_steps // (2 * NUM_MARKS))
+        if clock.done > start and inference.optim.optimizer is not None:
+            self.way += max(group["lr"] for group in inference.optim.optimizer.param_groups)
         if clock.num_steps >= FEWEST_STEPS and clock.done >= start and (clock.num_left % piece == 0):
             self._mark(inference)
         if clock.num_left == 0 and clock.num_steps >= FEWEST_STEPS:
@@ -117,12 +141,13 @@ class WarnOfFailures(Callback):
                 )
 
     def _mark(self, inference: Inference) -> None:
-        optimizer, done = inference.optim.optimizer, inference.clock.done
-        if optimizer is None or not type(optimizer).__name__.startswith(("Adam", "NAdam", "RAdam")):
+        optimizer = inference.optim.optimizer
+        if optimizer is None:
             return
+        self.is_adam = type(optimizer).__name__.startswith(("Adam", "NAdam", "RAdam"))
         if self.marks:
-            self.ways.append(max(group["lr"] for group in optimizer.param_groups) * (done - self.marked_at))
-        self.marked_at = done
+            self.ways.append(self.way)
+        self.way = 0.0
         self.marks.append(
             {
                 name: leaf.detach().clone()
@@ -133,16 +158,21 @@ class WarnOfFailures(Callback):
 
     def _look_at_movements(self) -> None:
         """See whether parameters have gone one way, and to the last most of the way that their optimizer could go."""
-        way = sum(self.ways[-NUM_MARKS // 2 :])
-        if len(self.ways) < NUM_MARKS or not way > 0:
+        half = NUM_MARKS // 2
+        late, early = sum(self.ways[-half:]), sum(self.ways[-NUM_MARKS:-half])
+        if len(self.ways) < NUM_MARKS or not min(late, early) > 0:
             return
+        self.drift = Drift("", 0.0, "", 0.0)
         marching = {}
         for name, last in self.marks[-1].items():
-            if all(name in mark and mark[name].shape == last.shape for mark in self.marks):
+            if last.numel() and all(name in mark and mark[name].shape == last.shape for mark in self.marks):
                 moves = torch.stack([mark[name] for mark in self.marks]).double().diff(dim=0)
                 is_one_way = (moves > 0).all(0) | (moves < 0).all(0)
-                is_far = moves[-NUM_MARKS // 2 :].sum(0).abs() > MARCHING * way
-                if (is_one_way & is_far).double().mean() >= 0.5:
+                gone, before = (piece.sum(0).abs() for piece in (moves[-half:], moves[-NUM_MARKS:-half]))
+                part = _of_half(torch.where(is_one_way, gone / late, 0.0)) if self.is_adam else 0.0
+                pace = _of_half(torch.where(is_one_way, (gone / late) / (before / early), 0.0))
+                self._note(name, part, pace)
+                if part > MARCHING:
                     marching[name] = float(moves.sum(0).abs().max())
         if marching:
             self._tell(
@@ -152,6 +182,15 @@ class WarnOfFailures(Callback):
                 "optim=lambda parameters: torch.optim.Adam(parameters, lr=0.01).",
             )
 
+    def _note(self, name: str, part: float, pace: float) -> None:
+        """Keep the parameters that moved most."""
+        most = self.drift or Drift("", 0.0, "", 0.0)
+        if part > most.part:
+            most = most._replace(name=name, part=part)
+        if pace > most.pace:
+            most = most._replace(steady_name=name, pace=pace)
+        self.drift = most
+
     def _tell(self, what: str, text: str) -> None:
         if what not in self.told:
             self.told.add(what)
@@ -159,6 +198,12 @@ class WarnOfFailures(Callback):
 
 
 _PROBABILITIES = ("real_probability", "fake_probability")
+
+
+def _of_half(values: Tensor) -> float:
+    """The largest number that at least half of the values reach."""
+    ordered = values.flatten().sort(descending=True).values
+    return float(ordered[(len(ordered) + 1) // 2 - 1])
 
 
 def _deviation(rows: Tensor) -> float:

@@ -1,5 +1,6 @@
 """Is the fitted model any good: measures that take samples and know nothing of how they were made."""
 
+from pyro_gan.criticism.accuracy import local_c2st, tarp
 from pyro_gan.criticism.comparison import compare
 from pyro_gan.criticism.coverage import (
     density_coverage,
@@ -24,6 +25,7 @@ __all__ = [
     "expected_coverage",
     "ks_test",
     "label_coverage",
+    "local_c2st",
     "memorization",
     "mmd_test",
     "mode_coverage",
@@ -33,4 +35,5 @@ __all__ = [
     "select_bandwidth",
     "sliced_wasserstein",
     "support_size",
+    "tarp",
 ]

@@ -88,7 +88,7 @@ def calibration_ranks(prior_draws: Any, posterior_draws: Any) -> Tensor:
         Each parameter is judged alone: their dependence may be wrong. And the prior itself, drawn whatever the data,
         is calibrated.
     """
-    return _ranks(*_simulations(prior_draws, posterior_draws))
+    return _ranks(*simulations(prior_draws, posterior_draws))
 
 
 def calibration_test(ranks: Any, num_draws: int) -> CalibrationTest:
@@ -188,11 +188,9 @@ def expected_coverage(
         show that it is no posterior. The coverage is a mean over data: too low for some x, it may be too high for
         others. Over-confidence in one parameter can hide under-confidence in another in the joint number.
     """
-    prior, draws = _simulations(prior_draws, posterior_draws)
+    prior, draws = simulations(prior_draws, posterior_draws)
     nominal = _levels(levels).to(prior)
-    centers, others = _references(prior, draws, references, prior_draws)
-    distance, distances = _standardized_distances(prior, centers, others)
-    credibility = _uniform_ranks(distance[:, None], distances[:, :, None])[:, 0].to(prior.device)
+    credibility = credibilities(prior, draws, references, prior_draws)
     tails = (2 * _uniform_ranks(prior, draws) - 1).abs()
     return ExpectedCoverage(
         nominal,
@@ -202,8 +200,29 @@ def expected_coverage(
     )
 
 
-def _simulations(prior_draws: Any, posterior_draws: Any) -> tuple[Tensor, Tensor]:
-    """Both with their events flattened: `(num_simulations, size)` and `(num_simulations, num_draws, size)`."""
+def credibilities(prior: Tensor, draws: Tensor, references: Any, prior_draws: Any) -> Tensor:
+    """How much of the draws lies nearer to a reference point than the truth does, as of :func:`expected_coverage`.
+
+    Args:
+        prior: True parameters with shape `(num_simulations, size)`.
+        draws: Posterior draws with shape `(num_simulations, num_draws, size)`.
+        references: The reference points that the user passed, or `None`.
+        prior_draws: The true parameters as the user passed them, whose event shape references have too.
+
+    Returns:
+        Numbers from 0 to 1 with shape `(num_simulations,)`, uniform where the posterior is exact.
+    """
+    centers, others = _references(prior, draws, references, prior_draws)
+    distance, distances = _standardized_distances(prior, centers, others)
+    return _uniform_ranks(distance[:, None], distances[:, :, None])[:, 0].to(prior.device)
+
+
+def simulations(prior_draws: Any, posterior_draws: Any) -> tuple[Tensor, Tensor]:
+    """Both with their events flattened: `(num_simulations, size)` and `(num_simulations, num_draws, size)`.
+
+    Raises:
+        TypeError, ValueError: As of :func:`expected_coverage`.
+    """
     prior, draws = as_rows("prior draws", prior_draws), as_rows("posterior draws", posterior_draws)
     shape, draws_shape = tuple(prior.shape), tuple(draws.shape)
     if not shape or len(draws_shape) < 2 or draws_shape[:1] + draws_shape[2:] != shape or not draws_shape[1]:

@@ -17,10 +17,11 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto import AutoDiscriminator
 from pyro_gan.callbacks import Callback, FallingRates, WarnOfFailures
 from pyro_gan.checks import positive_integer
+from pyro_gan.inference.compared import Compared, Pairs, covariates
 from pyro_gan.inference.options import LossChoice, PenaltyChoice, check_bounded, check_shareable
 from pyro_gan.losses import Loss, as_loss
 from pyro_gan.penalties import PenaltyFunction, as_penalties
-from pyro_gan.players.batch import Batch
+from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.devices import resolve_device
 from pyro_gan.players.discriminator import Discriminator
@@ -161,6 +162,37 @@ class Algorithm(ABC):
     def supports(self) -> dict[str, Constraint]:
         """The supports of the compared sites in the model, which has been run before."""
         return {name: self.model.found[name].support for name in self.model.sites or ()}
+
+    def draws_are_data(self) -> bool:
+        """Whether the model's draws are to be like the data, and not merely what a simulator makes."""
+        return True
+
+    def compares_alike(self) -> bool:
+        """Whether the discriminator's two samples are alike where a fit is perfect."""
+        return True
+
+    def are_simulations(self, batch: Batch) -> bool:
+        """Whether a minibatch holds all latent sites too, as draws of the model."""
+        return False
+
+    def rows_to_check(self, batch: Batch) -> Compared:
+        """Rows of the data's sites from the data and from the model, and the covariates that both were given."""
+        samples, arguments = self.draw(batch), self.model.calls.arguments(batch)
+        samples.check_alike()
+        given = covariates(self.model.calls.named_arguments(arguments), samples.real, batch)
+        return Compared(samples.real, samples.fake, given)
+
+    def observation_rows(self, observation: Any) -> Batch:
+        """Observations as a minibatch."""
+        return as_batch(observation, self.device, "observation", is_own=True)
+
+    def simulate(self, batch: Batch) -> Pairs | None:
+        """Simulations of the model and what they were made of, where there is a guide to judge by them."""
+        return None
+
+    def posterior_draws(self, batch: Batch, num_draws: int) -> dict[str, Tensor]:
+        """Draws of the guide, with shape `(num_draws, num_rows, *event_shape)`."""
+        raise NotImplementedError
 
     def draws_to_export(
         self, batch: Batch, arguments: Arguments, replicates: Replicates, num_draws: int

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from pyro_gan.callbacks import Callback, progress_callbacks
+from pyro_gan.callbacks import Callback, WarnOfFailures, progress_callbacks
 from pyro_gan.callbacks.base import as_callbacks
 from pyro_gan.checks import listed, positive_integer
+from pyro_gan.inference.apart import kept_apart
+from pyro_gan.inference.checking import check, report_of_run
 from pyro_gan.inference.questions import draw_rows, export, log_ratio
 from pyro_gan.inference.state import NAMES, copy_of, state_of, take_over
 from pyro_gan.inference.stepping import Stepping
+from pyro_gan.inference.verdict import Report
 from pyro_gan.players.exclusive import one_at_a_time
 from pyro_gan.training.checkpoint import Folder, read_file, write_file
 from pyro_gan.training.compiled import use_compiled
@@ -35,6 +38,7 @@ class AdversarialInference(Stepping):
         self,
         data: Any,
         *,
+        held_out: float | None = None,
         num_steps: int = 1000,
         batch_size: int = 128,
         transform: Callable[..., Any] | None = None,
@@ -54,6 +58,8 @@ class AdversarialInference(Stepping):
             data: The observations: a tensor or array with shape `(num_rows, *event_shape)`, a tuple of such or a
                 mapping of them by name, a `Dataset`, a `DataLoader`, or any iterable of minibatches. Arrays are placed
                 on the device once; rows are then drawn epoch by epoch without replacement, in full minibatches.
+            held_out: The part of the rows of arrays, such as 0.1, or their number, that the run keeps apart; at its end
+                :meth:`check` is asked, and its answer, `inference.report`, printed where progress is shown.
             num_steps: The number of steps. Each updates the discriminator `discriminator_steps` times and then the
                 generator `generator_steps` times, and takes as many minibatches as the greater of both.
             batch_size: The rows of a minibatch, at most all there are.
@@ -80,15 +86,47 @@ class AdversarialInference(Stepping):
                 in hand; a second interrupt ends it at once.
         """
         num_steps = positive_integer("num_steps", num_steps)
+        parts = None if held_out is None else kept_apart(data, held_out, self.device, transform)
+        data, schedule = data if parts is None else parts.train, self.schedule()
         shown = [*progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
-        batches, all_callbacks = minibatches(data, batch_size, self.device, transform), [*self.schedule(), *shown]
+        batches, all_callbacks = minibatches(data, batch_size, self.device, transform), [*schedule, *shown]
         every = positive_integer("checkpoint_every", checkpoint_every)
         folder = None if checkpoint is None else Folder(checkpoint, keep)
         keeper = None if folder is None else Keeper(self, batches, all_callbacks, folder, every, resume)
         self.on_divergence = check_on_divergence(self.on_divergence if on_divergence is None else on_divergence)
         self.compile(compile)
-        train(self, batches, num_steps, all_callbacks, keeper)
+        self.parts, self.report, self.drift = parts, None, None
+        is_taken = train(self, batches, num_steps, all_callbacks, keeper)
+        self.drift = next((each.drift for each in schedule if isinstance(each, WarnOfFailures)), None)
+        if parts is not None and is_taken:
+            self.report = report_of_run(self, progress)
         return self
+
+    @one_at_a_time
+    def check(self, held_out: Any = None, *, train: Any = None, observation: Any = None) -> Report:
+        """Did it work: a verdict in words, with the numbers behind it. Nothing of the inference changes.
+
+        What a model with parameters draws is compared with held-out rows: the spread of each feature, copies among
+        draws, what part of the data they cover, copies of training rows, each feature's distribution, and what a new
+        classifier can tell apart. A guide is judged on simulations of the model: coverage and ranks, joint regions
+        (TARP), and a local classifier two-sample test. Of a model without parameters, held-out rows are observations,
+        which it must be able to make. And parameters must not be on their way still, nor one player left behind.
+        :mod:`pyro_gan.criticism.findings` has the limits; what is beyond them must also be more than chance.
+
+        Args:
+            held_out: Rows that it was not trained on, as in :meth:`step`, at least 20; of a model without parameters
+                also one. By default those that :meth:`run` kept apart.
+            train: Rows that it was trained on, to find copies of; by default those of that run.
+            observation: Rows that the model must be able to make; with a guide also a single one.
+
+        Returns:
+            The report. `print(report)` shows the verdict and a table; :class:`~pyro_gan.inference.verdict.Report` has
+            `passed`, `problems`, `table` and `plot()`.
+
+        Raises:
+            TypeError, ValueError: There are no held-out rows, too few, or they do not fit; see the message.
+        """
+        return check(self, held_out, train, observation)
 
     def compile(self, compile: bool = True) -> Self:
         """Have the steps from here on use compiled gradients, or eager ones again.

@@ -15,6 +15,7 @@ from torch import Tensor
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import listed, positive_integer
 from pyro_gan.inference.base import AdversarialInference
+from pyro_gan.inference.compared import Compared, Pairs, covariates
 from pyro_gan.inference.matching import (
     can_be_compared,
     check_moved,
@@ -24,14 +25,15 @@ from pyro_gan.inference.matching import (
     find_observed_sites,
 )
 from pyro_gan.inference.options import Options
-from pyro_gan.players.batch import Batch, number_of_rows, resized_batch
-from pyro_gan.players.calls import Arguments
+from pyro_gan.players.batch import Batch, named, number_of_rows, resized_batch
+from pyro_gan.players.calls import Arguments, places
 from pyro_gan.players.first_look import kept_buffers
 from pyro_gan.players.model import ImplicitModel
 from pyro_gan.players.observations import Observations
 from pyro_gan.players.player import Player
 from pyro_gan.players.replicates import Replicates
 from pyro_gan.training.optimizers import OptimizerChoice
+from pyro_gan.training.samples import Samples
 
 ROWS_AT_ONCE = 10_000
 
@@ -87,11 +89,8 @@ class GuidedInference(AdversarialInference):
         """
         num_samples = positive_integer("num_samples", num_samples)
         rows, is_single = self._rows_of(x_obs, "x_obs")
-        at_once = 1 if self.global_sites else max(1, ROWS_AT_ONCE // number_of_rows(rows))
-        numbers = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
         with torch.no_grad(), kept_buffers():
-            parts = [self._posterior_draws(rows, number) for number in numbers]
-        draws = {site: torch.cat([part[site] for part in parts]) for site in self.latent_sites}
+            draws = self.posterior_draws(rows, num_samples)
         return {
             site: value.squeeze(1) if is_single and site not in self.global_sites else value
             for site, value in draws.items()
@@ -175,6 +174,66 @@ class GuidedInference(AdversarialInference):
                 site: torch.stack([drawn[site] for drawn in predictions]) for site in self.observed_sites
             },
         }
+
+    def draws_are_data(self) -> bool:
+        return bool(self.global_sites or self.model.trainable())
+
+    def are_simulations(self, batch: Batch) -> bool:
+        return isinstance(batch, dict) and all(site in batch for site in (self.model.sites or ()))
+
+    def rows_to_check(self, batch: Batch) -> Compared:
+        """As of every inference; the observed sites are drawn given the guide's global ones."""
+        self.get_to_know(batch)
+        arguments, given = self.model.calls.arguments(batch), {}
+        if self.global_sites:
+            guided = self.guide.draw(self.guide_arguments(batch)).values
+            given = {site: guided[site] for site in self.global_sites}
+        with ConditionMessenger(given):
+            drawn = self.model.draw(arguments)
+        real = self.model.calls.real(drawn, arguments, batch, self.latent_sites)
+        fake = {site: drawn.values[site] for site in real}
+        Samples(real, fake, {}).check_alike()
+        return Compared(real, fake, covariates(self.model.calls.named_arguments(arguments), real, batch))
+
+    def observation_rows(self, observation: Any) -> Batch:
+        return self._rows_of(observation, "observation")[0]
+
+    def simulate(self, batch: Batch) -> Pairs | None:
+        """Draws of the model, in the minibatch in place of the data; simulations that are data are taken as they are.
+
+        There are none with global sites, whose guide is of one data set alone, and none where the data hold nothing
+        that the model observes as it is.
+        """
+        self.get_to_know(batch)
+        if self.global_sites:
+            return None
+        if isinstance(batch, dict) and self.are_simulations(batch):
+            truth, observed = (
+                {site: batch[site] for site in each} for each in (self.latent_sites, self.observed_sites)
+            )
+            return Pairs(truth, observed, self.visible(batch))
+        arguments = self.model.calls.arguments(batch)
+        drawn = self.model.draw(arguments)
+        sources = self.model.calls.sources(drawn, arguments, batch, self.latent_sites)
+        elements: dict[Any, Tensor] = dict(named(batch))
+        for site, rows in sources.items():
+            fake = drawn.values[site]
+            found = places(rows, batch) if rows.shape == fake.shape else []
+            if not found:
+                return None
+            for place in found:
+                elements[place] = fake.to(elements[place].dtype)
+        given: Batch = elements if isinstance(batch, dict) else tuple(elements.values())
+        truth, observed = (
+            {site: drawn.values[site] for site in each} for each in (self.latent_sites, self.observed_sites)
+        )
+        return Pairs(truth, observed, self.visible(given))
+
+    def posterior_draws(self, batch: Batch, num_draws: int) -> dict[str, Tensor]:
+        at_once = 1 if self.global_sites else max(1, ROWS_AT_ONCE // number_of_rows(batch))
+        numbers = [min(at_once, num_draws - start) for start in range(0, num_draws, at_once)]
+        parts = [self._posterior_draws(batch, number) for number in numbers]
+        return {site: torch.cat([part[site] for part in parts]) for site in self.latent_sites}
 
     def visible(self, batch: Batch) -> Batch:
         """The part of a minibatch that the guide may see: all but the latent sites."""

@@ -226,6 +226,9 @@ class ImplicitKLqp(GuidedInference):
             "ImplicitKLqp fixes no constant of its log ratio. Use a loss that leaves none open, such as NonSaturating."
         )
 
+    def compares_alike(self) -> bool:
+        return self.contrast == "joint" and not self.global_sites
+
     def look_at_draws(self, batch: Batch) -> None:
         if self.contrast == "prior":
             self._look_at_prior(batch)

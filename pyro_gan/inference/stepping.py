@@ -8,10 +8,13 @@ from typing import Any, Unpack, cast
 import torch
 from torch import Tensor, nn
 
+from pyro_gan.callbacks.failures import Drift
 from pyro_gan.checks import shown
 from pyro_gan.inference.algorithm import Algorithm
+from pyro_gan.inference.apart import Parts
 from pyro_gan.inference.options import Options, StepLosses
 from pyro_gan.inference.state import description_of
+from pyro_gan.inference.verdict import Report
 from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.exclusive import one_at_a_time
@@ -45,6 +48,12 @@ class Stepping(Algorithm):
         self.description = description_of(self)
         self.recorder = Recorder(self)
         self._step = Step(self)
+        self.parts: Parts | None = None
+        """The data of the last run in two parts, where it kept rows apart."""
+        self.report: Report | None = None
+        """What a check found when that run had come to its end."""
+        self.drift: Drift | None = None
+        """How parameters moved in the last run, where it was long enough."""
         self._last_batch: Batch | None = None
         self._is_ready = False
         self._loaded_state: dict[str, Any] | None = None

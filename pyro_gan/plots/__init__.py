@@ -8,6 +8,7 @@ without a screen. Legends stand above the axes, where they cover nothing: give a
 
 from pyro_gan.plots.animation import animate
 from pyro_gan.plots.calibration import plot_coverage, plot_ranks
+from pyro_gan.plots.checks import plot_checks
 from pyro_gan.plots.densities import plot_density_1d, plot_density_2d, plot_witness
 from pyro_gan.plots.history import plot_history
 from pyro_gan.plots.images import plot_images, plot_neighbours
@@ -16,6 +17,7 @@ from pyro_gan.plots.interpolation import interpolate
 __all__ = [
     "animate",
     "interpolate",
+    "plot_checks",
     "plot_coverage",
     "plot_density_1d",
     "plot_density_2d",

@@ -33,7 +33,7 @@ def train(
     num_steps: int,
     callbacks: Sequence[Hooks],
     keeper: Keeper | None = None,
-) -> None:
+) -> bool:
     """Take `num_steps` steps of inference on a stream of minibatches.
 
     Args:
@@ -42,6 +42,9 @@ def train(
         num_steps: The number of steps.
         callbacks: Told of every step, and of every reading of the history.
         keeper: Writes checkpoints, where there is one, and tells where the run goes on.
+
+    Returns:
+        Whether it was this run's turn: not where it was over, and a later one is under way.
 
     Raises:
         ValueError: An update is not finite, the stream runs out, or a run of the inference is under way.
@@ -56,7 +59,7 @@ def train(
         if point.is_skipped:
             _look_again(inference, point)
             go_on(point, inference.device)
-            return
+            return False
         told, recorder = Callbacks(inference, callbacks), inference.recorder
         with clock.running(point.num_steps, point.done):
             try:
@@ -78,6 +81,7 @@ def train(
             go_on(point._replace(states=()), inference.device)
         elif keeper is not None and is_complete:
             keeper.write(is_over=True)
+    return True
 
 
 def _look_again(inference: Trainee, point: Point) -> None:

@@ -218,22 +218,29 @@ class Minibatches:
         return self
 
     def __next__(self) -> Batch:
-        batch = next(self.stream)
-        return self._transformed(batch)
+        return transformed(next(self.stream), self.transform, self.stream.device)
 
     def many(self) -> Batch | None:
         """Up to 4,096 rows from all over the data, transformed, where all of them are at hand; nothing moves on."""
         if not isinstance(self.stream, Gathered):
             return None
         with kept_random_state(self.stream.device):
-            return self._transformed(self.stream.spread_out(MANY))
+            return transformed(self.stream.spread_out(MANY), self.transform, self.stream.device)
 
-    def _transformed(self, batch: Batch) -> Batch:
-        if self.transform is None:
-            return batch
-        with creating_on(self.stream.device):
-            result = self.transform(batch) if isinstance(batch, dict) else self.transform(*batch)
-        return as_batch(result, self.stream.device, "what transform returned")
+
+def transformed(batch: Batch, transform: Callable[..., Any] | None, device: torch.device) -> Batch:
+    """A minibatch after a transform, if there is one.
+
+    Args:
+        batch: The minibatch.
+        transform: What the user passed.
+        device: Where the minibatch lies.
+    """
+    if transform is None:
+        return batch
+    with creating_on(device):
+        result = transform(batch) if isinstance(batch, dict) else transform(*batch)
+    return as_batch(result, device, "what transform returned")
 
 
 def minibatches(
