@@ -866,6 +866,7 @@ def test_parameters_in_pyros_store_are_taken_over():
     store = pyro.get_param_store()
     for name, parameter in guide.named_parameters():
         assert parameter is store[f"AutoImplicitGuide$$${name}"].unconstrained()
+    del guide
     with pytest.raises(ValueError, match=r"store holds 'AutoImplicitGuide.*' with shape .*\(4, .* another guide, but "
                                          r"this guide's has \(8, .*Call pyro.clear_param_store\(\)"):  # fmt: skip
         AutoImplicitGuide(normal_model, width=8)(x)

@@ -46,7 +46,7 @@ ORDER = [
     *("callbacks.base", "callbacks.progress", "callbacks.schedules", "callbacks.evaluation", "callbacks.records"),
     *("callbacks.failures", "callbacks"),
     *("auto.coordinates", "auto.networks", "auto.building", "auto.latents", "auto.calls", "auto.posterior"),
-    *("auto.discriminator", "auto.guide", "auto"),
+    *("auto.registering", "auto.discriminator", "auto.guide", "auto"),
     *("inference.options", "inference.matching", "inference.questions", "inference.state", "inference.algorithm"),
     *("inference.stepping", "inference.base", "inference.gan"),
     *("inference.wgan", "inference.guided", "inference.energy", "inference.bigan", "inference.contrast"),
