@@ -31,7 +31,7 @@ ORDER = [
         "players.observations",
     ),
     *("players.handler", "players.calls", "players.player", "players.discriminator", "players.model"),
-    "players.replicates",
+    *("players.dependence", "players.replicates"),
     *("training", "training.clock", "training.minibatches", "training.samples", "training.averaging", "training.reach"),
     *(
         "training.divergence",

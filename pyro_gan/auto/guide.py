@@ -60,7 +60,8 @@ class AutoImplicitGuide(SelfBuilding):
         noise_dim: The noise of a row; by default twice as many numbers as its latents have on the real line, and at
             least 8.
         observed: The name of a site that is data although the model does not observe it, or several. Deterministic and
-            Delta sites are never latent, nor are sites by whose names the guide is called.
+            Delta sites are never latent, nor are sites by whose names the guide is called. Where the model observes and
+            computes no site, the one that is drawn last, given the others, is data.
         name: The prefix of its parameters and of its noise in Pyro.
 
     Raises:
@@ -127,7 +128,7 @@ class AutoImplicitGuide(SelfBuilding):
         call = first_call(model, args, kwargs, self.observed)
         check_lengths(call.rows)
         num_rows = _number_of_rows(call.rows)
-        prototype = look_at(model, call.arguments, num_rows, {*self.observed, *kwargs})
+        prototype = look_at(model, call.arguments, call.rows, self.observed, kwargs)
         call = named_by_site(call, tuple(prototype.observed))
         if not call.rows and (not prototype.observed or any(latent.has_rows for latent in prototype.latents)):
             raise ValueError(

@@ -20,13 +20,17 @@ from pyro_gan.inference.matching import (
     check_moved,
     check_no_simulations,
     check_rows,
+    draws_single_rows,
     find_latent_sites,
     find_observed_sites,
+    hidden_sites,
 )
 from pyro_gan.inference.options import Options
 from pyro_gan.players.batch import Batch, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments
+from pyro_gan.players.dependence import dependence
 from pyro_gan.players.first_look import kept_buffers
+from pyro_gan.players.handler import Draw, joined
 from pyro_gan.players.model import ImplicitModel
 from pyro_gan.players.observations import Observations
 from pyro_gan.players.player import Player
@@ -58,6 +62,9 @@ class GuidedInference(AdversarialInference):
         self.observed_sites: tuple[str, ...] = ()
         self.hidden_names: set[str] = set()
         """Latent sites of the model that the data may hold, and that the guide is not given."""
+        self.draws_single_rows = False
+        """Whether a run of the model draws one row; it is then run for each."""
+        self._event_shapes: dict[str, torch.Size] = {}
         self._observations: Observations | None = None
         self._loaded_observations: Observations | None = None
         self._latents: Observations | None = None
@@ -132,8 +139,9 @@ class GuidedInference(AdversarialInference):
         if not is_one:
             raise ValueError(f"latents holds rows of the global site {next(iter(shared))!r}. Pass one value of it.")
         given = {**_by_site(rows), **{site: value[0] for site, value in _by_site(values).items()}}
-        with torch.no_grad(), kept_buffers(), ConditionMessenger(given):
-            drawn = self.model.draw(self._arguments(args, number_of_rows(rows) if rows else None)).values
+        num_rows = number_of_rows(rows) if rows else None
+        with torch.no_grad(), kept_buffers():
+            drawn = self.run_model(self._arguments(args, num_rows), num_rows or 1, given).values
         return self._observed(drawn, is_single)
 
     def reconstruct(self, *batch: Any) -> Tensor | dict[str, Tensor]:
@@ -154,19 +162,23 @@ class GuidedInference(AdversarialInference):
         rows, is_single = self._rows_of(given, "the observations")
         with torch.no_grad(), kept_buffers():
             latents = self.guide.draw(self.guide.calls.arguments(rows)).values
-            with ConditionMessenger(latents):
-                drawn = self.model.draw(self.model.calls.arguments(rows)).values
+            drawn = self.run_model(self.model.calls.arguments(rows), number_of_rows(rows), latents).values
         return self._observed(drawn, is_single)
 
     def draws_to_export(
         self, batch: Batch, arguments: Arguments, replicates: Replicates, num_draws: int
     ) -> dict[str, dict[str, Tensor] | None]:
+        if self.draws_single_rows:
+            raise ValueError(
+                "to_inference_data draws whole data sets, but a run of the model draws a single row. Draw rows in "
+                "pyro.plate('data', batch_size), or pass draws of sample_posterior to export.to_inference_data."
+            )
         prior = {site: replicates.compared[site] for site in self.latent_sites}
         posterior = self.sample_posterior(self.visible(batch), num_draws)
         predictions = []
         for number in range(num_draws):
-            with ConditionMessenger({site: draws[number] for site, draws in posterior.items()}):
-                predictions.append(self.model.draw(arguments).values)
+            given = {site: draws[number] for site, draws in posterior.items()}
+            predictions.append(self.run_model(arguments, number_of_rows(batch), given).values)
         return {
             "prior": {**replicates.latent, **prior},
             "prior_predictive": {site: replicates.compared[site] for site in self.observed_sites},
@@ -174,6 +186,41 @@ class GuidedInference(AdversarialInference):
             "posterior_predictive": {
                 site: torch.stack([drawn[site] for drawn in predictions]) for site in self.observed_sites
             },
+        }
+
+    def run_model(self, arguments: Arguments, num_rows: int, given: Mapping[str, Tensor] | None = None) -> Draw:
+        """Run the model for rows: once or, where a run draws a single row, once for each.
+
+        Args:
+            arguments: How it is called.
+            num_rows: The number of rows.
+            given: Values of some sites by name, with shape `(num_rows, *event_shape)`.
+
+        Returns:
+            The run's handler; of several the last, with the values of all.
+        """
+        given = given or {}
+        if not self.draws_single_rows:
+            with ConditionMessenger(dict(given)):
+                return self.model.draw(arguments)
+        draws = []
+        for number in range(num_rows):
+            with ConditionMessenger({site: rows[number] for site, rows in given.items()}):
+                draws.append(self.model.draw(arguments))
+        drawn = joined(draws)
+        drawn.values = self._as_data_have_them(drawn.values)
+        return drawn
+
+    def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not self.draws_single_rows:
+            return values
+        return self._as_data_have_them({site: value[None] for site, value in values.items()})
+
+    def _as_data_have_them(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rows of single draws in the event shapes of the data, where `Predictive` has filled these up with ones."""
+        return {
+            site: rows.reshape(len(rows), *self._event_shapes.get(site, rows.shape[1:]))
+            for site, rows in values.items()
         }
 
     def visible(self, batch: Batch) -> Batch:
@@ -246,8 +293,7 @@ class GuidedInference(AdversarialInference):
         if hasattr(self.guide.function, "setup"):  # a guide that builds itself runs the model for that
             self.guide.function.setup(*arguments.args, **arguments.kwargs)
         self.guide.look_at(arguments)
-        names = batch if isinstance(batch, dict) else ()
-        named = [name for name in names if name in arguments.kwargs or can_be_compared(self.model.found.get(name))]
+        named = self._named(batch, arguments)
         self.latent_sites = find_latent_sites(self.model.found, self.guide.found, asked)
         self.observed_sites = find_observed_sites(self.model.found, self.latent_sites, asked, named)
         for name in self.global_sites:
@@ -256,6 +302,9 @@ class GuidedInference(AdversarialInference):
         self.check_sites()
         self.guide.sites = self.latent_sites
         self.model.sites = (*self.latent_sites, *self.observed_sites)
+        rows = batch if isinstance(batch, dict) else dict(zip(self.observed_sites, batch, strict=False))
+        self._event_shapes = {site: rows[site].shape[1:] for site in self.observed_sites if site in rows}
+        self.draws_single_rows = draws_single_rows(self.model.found, self.observed_sites, rows)
 
     def check_sites(self) -> None:
         """Refuse sites that the algorithm can not work with; called once, when they are known.
@@ -267,12 +316,36 @@ class GuidedInference(AdversarialInference):
     def _arguments_at_first_sight(self, batch: Batch) -> Arguments:
         """The guide's arguments while its sites are unknown: without latent sites, unless it asks for one by name."""
         found = self.model.found
-        unknown = {name for name, site in found.items() if not can_be_compared(site)}
-        self.hidden_names = unknown if len(unknown) < len(found) else set()
+        if hasattr(self.guide.function, "setup"):
+            self.hidden_names = self._hidden_from_a_guide_that_builds_itself(batch)
+        else:
+            unknown = {name for name, site in found.items() if not can_be_compared(site)}
+            self.hidden_names = unknown if len(unknown) < len(found) else set()
         with suppress(TypeError):
             return self.guide.calls.arguments(self.visible(batch))
         self.hidden_names = set()
         return self.guide.calls.arguments(batch)
+
+    def _hidden_from_a_guide_that_builds_itself(self, batch: Batch) -> set[str]:
+        """The sites that are no data, so far as the guide, the model or its draws' order tell."""
+        arguments, names = self.model.calls.arguments(batch), list(batch) if isinstance(batch, dict) else []
+        return hidden_sites(
+            self.model.found,
+            lambda: dependence(self.model.function, arguments, names),
+            getattr(self.guide.function, "observed", ()),
+            self.model.sites,
+            names,
+        )
+
+    def _named(self, batch: Batch, arguments: Arguments) -> list[str]:
+        """The sites by whose names the data hold something to compare, or whose only data they are."""
+        found = self.model.found
+        if isinstance(batch, dict):
+            names = [name for name in batch if name not in self.hidden_names]
+            return [name for name in names if name in arguments.kwargs or can_be_compared(found.get(name))]
+        shown = [name for name in found if self.hidden_names and name not in self.hidden_names]
+        declared = [name for name in shown if name in getattr(self.guide.function, "observed", ())]
+        return next((names for names in (declared, shown) if len(names) == 1), [])
 
     def look_at_draws(self, batch: Batch) -> None:
         """Check draws of the guide, and note their shapes and those of what it is given."""
