@@ -95,6 +95,28 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(kind, compile, tmp_pa
     assert same(list(script(**options)), list(expected))  # and once more, where nothing is left to do
 
 
+@pytest.mark.filterwarnings("ignore:left out 1 of 101 rows")
+def test_a_run_without_the_rows_that_are_not_finite_goes_on_as_one_of_the_others(tmp_path):
+    failed = torch.cat([ROWS[:40], torch.full((1, 3), float("nan")), ROWS[40:]])
+
+    def script(data, callbacks=(), **options):
+        options = {"batch_size": 16, "progress": False, "callbacks": callbacks, **options}
+        return make().run(data, num_steps=20, **options).state_dict(), torch.get_rng_state()
+
+    expected = script(ROWS)
+    options = {"invalid": "exclude", "checkpoint": tmp_path, "checkpoint_every": 4}
+    with pytest.raises(KeyboardInterrupt):
+        script(failed, [Cut(9)], **options)
+    assert same(list(script(failed, **options)), list(expected))
+    other = failed.clone()
+    other[0] = float("inf")
+    with (
+        pytest.warns(RuntimeWarning, match="left out 2 of 101 rows"),
+        pytest.raises(ValueError, match=r"the run in .* was on data of .*100, 3.* but these are .*99, 3"),
+    ):
+        script(other, **options)
+
+
 def test_only_the_newest_checkpoints_are_kept_and_a_longer_run_goes_on_from_them(tmp_path):
     make().run(ROWS, num_steps=20, progress=False, checkpoint=tmp_path / "new", checkpoint_every=5, keep=2)
     assert [path.name for path in sorted((tmp_path / "new").iterdir())] == [

@@ -201,3 +201,17 @@ def test_a_model_of_single_rows_has_no_data_sets_to_export():
     inference = built(plain).run(simulations, num_steps=1, progress=False)
     with pytest.raises(ValueError, match=r"a run of the model draws a single row. Draw rows in pyro.plate\('data', ba"):
         inference.to_inference_data(simulations, num_draws=2)
+
+
+def test_the_posterior_given_success_is_exact_where_the_observation_tells_of_failure():
+    """Of a simulator that fails where x is above 1: for an x below, p(theta | x) is what it is without failures."""
+    simulations = Predictive(plain, num_samples=12_000)()
+    x = simulations["x"]
+    x[x > 1] = float("nan")
+    inference = BiGANInference(plain, AutoImplicitGuide(plain))
+    with pytest.warns(RuntimeWarning, match=r"left out 2,\d{3} of 12,000 rows"):
+        inference.run(simulations, num_steps=600, batch_size=128, progress=False, invalid="exclude")
+    asked = torch.tensor([-1.0, 0.0, 0.5])
+    draws, (mean, scale) = inference.sample_posterior(asked, 4000)["theta"], linear_posterior(asked)
+    assert (draws.mean(0) - mean).abs().max() < 0.12
+    assert (draws.std(0) / scale - 1).abs().max() < 0.25

@@ -60,8 +60,8 @@ class AutoImplicitGuide(SelfBuilding):
         noise_dim: The noise of a row; by default twice as many numbers as its latents have on the real line, and at
             least 8.
         observed: The name of a site that is data although the model does not observe it, or several. Deterministic and
-            Delta sites are never latent, nor are sites by whose names the guide is called. Where the model observes and
-            computes no site, the one that is drawn last, given the others, is data.
+            Delta sites are never latent, nor are sites by whose names the guide is called. Where the model observes no
+            site and draws one last, given the others, that is data.
         name: The prefix of its parameters and of its noise in Pyro.
 
     Raises:
