@@ -26,6 +26,7 @@ from pyro_gan.training.checkpoint import FORMAT, read_file, write_file
 from pyro_gan.training.minibatches import Gathered
 from pyro_gan.training.resuming import Keeper
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*in this discriminator a row's logit depends:RuntimeWarning")
 ROWS = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
 
 

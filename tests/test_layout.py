@@ -39,6 +39,7 @@ ORDER = [
         "training.optimizers",
         "training.record",
         "training.step",
+        "training.cautions",
         "training.look",
     ),
     *("training.python_state", "training.tracing", "training.captured", "training.compiled"),

@@ -10,6 +10,7 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.penalties import Penalty, SitePenalty
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.discriminator import check_logits
+from pyro_gan.training.cautions import caution
 from pyro_gan.training.step import Game, Step
 
 
@@ -58,5 +59,6 @@ def look(game: Unmet, step: Step, batch: Batch) -> None:
         discriminator.both(real, fake)  # it finds out whether they can be judged in one call
         game.selection.check(game.met_parameters())
         step.meet()
+        caution(discriminator, game.penalties, game.typical_rows(real, fake))
     for player in game.players().values():
         player.settle()
