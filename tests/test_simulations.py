@@ -191,6 +191,15 @@ def test_it_is_asked_which_site_is_observed_where_nothing_tells(model):
     assert inference.observed_sites == (("first", "second") if model is two_observations else ("second",))
 
 
+@pytest.mark.parametrize("observed", [{}, {"observed": "x"}])
+def test_simulations_without_names_are_refused(observed):
+    simulations = simulated(plain)
+    with pytest.raises(
+        ValueError, match=r"a tuple of 2, as many as the sites 'theta', 'x', .* Pass simulations as a map"
+    ):
+        built(plain, **observed).run((simulations["theta"], simulations["x"]), num_steps=1, progress=False)
+
+
 def test_what_is_computed_from_a_latent_is_not_shown_to_the_guide():
     inference = built(observing).run(simulated(observing), num_steps=1, progress=False)
     assert [site.name for site in inference.guide.function.posterior.observations()] == ["x"]

@@ -290,6 +290,8 @@ class GuidedInference(AdversarialInference):
         arguments = self._arguments_at_first_sight(batch)
         if isinstance(batch, tuple) and max(len(model_arguments.args), len(arguments.args)) < len(batch):
             check_no_simulations(asked or (), len(batch))
+        if isinstance(batch, tuple) and not any(map(can_be_compared, self.model.found.values())):
+            check_no_simulations(tuple(self.model.found), len(batch))
         if hasattr(self.guide.function, "setup"):  # a guide that builds itself runs the model for that
             self.guide.function.setup(*arguments.args, **arguments.kwargs)
         self.guide.look_at(arguments)
