@@ -12,6 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback, Evaluate, KeepBest, SaveSamples, StopWhen, TensorBoard, WriteCSV
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*in this discriminator a row's logit depends:RuntimeWarning")
+
 DATA = 4 + 0.1 * torch.randn(100, generator=torch.Generator().manual_seed(0))
 Pair = namedtuple("Pair", ["statistic", "pvalue"])
 

@@ -26,6 +26,7 @@ from pyro_gan.training.checkpoint import FORMAT, read_file, write_file
 from pyro_gan.training.minibatches import Gathered
 from pyro_gan.training.resuming import Keeper
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*in this discriminator a row's logit depends:RuntimeWarning")
 ROWS = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
 
 
@@ -93,6 +94,28 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(kind, compile, tmp_pa
             script(cut_at, **options)
     assert same(list(script(**options)), list(expected))
     assert same(list(script(**options)), list(expected))  # and once more, where nothing is left to do
+
+
+@pytest.mark.filterwarnings("ignore:left out 1 of 101 rows")
+def test_a_run_without_the_rows_that_are_not_finite_goes_on_as_one_of_the_others(tmp_path):
+    failed = torch.cat([ROWS[:40], torch.full((1, 3), float("nan")), ROWS[40:]])
+
+    def script(data, callbacks=(), **options):
+        options = {"batch_size": 16, "progress": False, "callbacks": callbacks, **options}
+        return make().run(data, num_steps=20, **options).state_dict(), torch.get_rng_state()
+
+    expected = script(ROWS)
+    options = {"invalid": "exclude", "checkpoint": tmp_path, "checkpoint_every": 4}
+    with pytest.raises(KeyboardInterrupt):
+        script(failed, [Cut(9)], **options)
+    assert same(list(script(failed, **options)), list(expected))
+    other = failed.clone()
+    other[0] = float("inf")
+    with (
+        pytest.warns(RuntimeWarning, match="left out 2 of 101 rows"),
+        pytest.raises(ValueError, match=r"the run in .* was on data of .*100, 3.* but these are .*99, 3"),
+    ):
+        script(other, **options)
 
 
 def test_only_the_newest_checkpoints_are_kept_and_a_longer_run_goes_on_from_them(tmp_path):

@@ -409,6 +409,62 @@ def test_batch_size_that_is_no_integer_is_refused(batch_size):
         minibatches(torch.zeros(3), batch_size, CPU)
 
 
+FAILED = torch.arange(20.0)
+FAILED[[3, 7]] = torch.tensor([float("nan"), float("inf")])
+IMAGES = torch.ones(20, 2, 2)
+IMAGES[11, 0, 1] = float("-inf")
+
+
+@pytest.mark.parametrize(
+    ("data", "left_out"),
+    [
+        (FAILED, [3, 7]),
+        (FAILED.numpy(), [3, 7]),
+        ((torch.arange(20), FAILED, IMAGES), [3, 7, 11]),
+        ({"z": torch.arange(20), "x": IMAGES, "y": FAILED.double()}, [3, 7, 11]),
+        (TensorDataset(FAILED), [3, 7]),
+    ],
+    ids=["tensor", "array", "tuple", "mapping", "TensorDataset"],
+)
+def test_rows_that_are_not_finite_can_be_left_out(data, left_out):
+    with pytest.warns(
+        RuntimeWarning, match=f"^left out {len(left_out)} of 20 rows of data that hold NaN or infinity. What is"
+    ) as told:
+        stream = minibatches(data, 5, CPU, invalid="exclude")
+    assert len(told) == 1
+    rows = [next(iter(batch.values() if isinstance(batch, dict) else batch)) for batch in itertools.islice(stream, 40)]
+    assert set(torch.cat(rows).tolist()) == set(range(20)) - set(left_out)
+    assert FAILED.isnan().any()  # the users' own rows are as they were
+
+
+def test_nothing_is_told_or_copied_where_all_rows_are_finite():
+    data = torch.full((6,), 3e38)  # of which the sum is infinite
+    assert minibatches(data, 2, CPU, invalid="exclude").stream.arrays[0].data_ptr() == data.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (FAILED / 0, {}, "all 20 rows of data hold NaN or infinity, so that invalid='exclude' leaves none. Check"),
+        (FAILED, {"batch_size": 19}, r"2 of 20 rows .* leaves 18, fewer than a minibatch of 19. Pass batch_size=18"),
+        (DataLoader(TensorDataset(FAILED), 4), {}, "which takes arrays, but data is a DataLoader. Pass a tensor"),
+        (Squares(4), {}, "data is a Squares. Pass a tensor or an array, a tuple or a mapping"),
+        ([FAILED], {}, "data is a list. Pass a tensor"),
+        (FAILED, {"invalid": "drop"}, "invalid must be 'raise' or 'exclude', but is 'drop'"),
+        (FAILED, {"invalid": "raise"}, r"first in row 3. Remove.* or leave out .* with run\(..., invalid='exclude'\)"),
+    ],
+)  # fmt: skip
+def test_rows_that_can_not_be_left_out_are_told(data, options, message):
+    with pytest.raises(ValueError, match=message):
+        minibatches(data, **{"batch_size": 4, "device": CPU, "invalid": "exclude", **options})
+
+
+def test_all_rows_that_are_left_are_a_minibatch_where_all_rows_were():
+    with pytest.warns(RuntimeWarning, match="left out 2 of 20 rows"):
+        stream = minibatches(FAILED, 100, CPU, invalid="exclude")
+    assert len(next(stream)[0]) == 18
+
+
 @pytest.mark.parametrize("value", [np.arange(3), (np.arange(3),), [np.arange(3)], torch.arange(3)])
 def test_as_batch_makes_a_tuple_of_tensors(value):
     batch = as_batch(value, CPU)

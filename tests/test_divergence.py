@@ -16,6 +16,8 @@ from pyro_gan.losses import NonSaturating
 from pyro_gan.training.divergence import Divergence, are_finite, not_finite
 from pyro_gan.training.optimizers import PlayerOptimizer
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*in this discriminator a row's logit depends:RuntimeWarning")
+
 NAN, INF = math.nan, math.inf
 DATA = torch.randn(64, generator=torch.Generator().manual_seed(0))
 ROWS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))

@@ -1,6 +1,7 @@
 """State belongs to objects: copies, threads and shared objects are independent, or refused."""
 
 import copy
+import gc
 import pickle
 import threading
 
@@ -10,11 +11,12 @@ import pytest
 import test_contract
 import torch
 from killed import same
+from latent_models import linear_model
 from models import scalar_discriminator
 from test_contract import CASES, build, run
 from torch import nn
 
-from pyro_gan import GANInference
+from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, GANInference
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.losses import NonSaturating
 from pyro_gan.penalties import R1
@@ -165,6 +167,110 @@ def test_two_inferences_whose_steps_take_turns_are_as_if_alone():
         pyro.set_rng_seed(7)
         second.step(DATA - 3.0)
     assert (pyro.param("a").item(), pyro.param("b").item()) == expected
+
+
+def posterior(name="AutoImplicitGuide", sign=1.0, width=8):
+    """The posterior of z, given sign times z and noise, by a guide that builds itself."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(sign * z, 0.5), obs=x)
+
+    guide = AutoImplicitGuide(model, width=width, depth=1, name=name)
+    return BiGANInference(model, guide, AutoDiscriminator(width=8, depth=1))
+
+
+def answer(inference):
+    pyro.set_rng_seed(5)
+    return inference.sample_posterior(torch.tensor(1.0), 50)["z"]
+
+
+def test_two_guides_of_one_name_each_answer_by_their_own():
+    first = posterior().run(DATA, num_steps=3, progress=False)
+    expected = answer(first)
+    second = posterior(sign=-1.0).run(DATA, num_steps=3, progress=False)
+    other = answer(second)
+    assert torch.equal(answer(first), expected) and torch.equal(answer(second), other)
+    third = posterior(width=4).run(DATA, num_steps=3, progress=False)  # of other shapes
+    assert torch.equal(answer(first), expected) and not torch.equal(answer(third), expected)
+    store = pyro.get_param_store()
+    assert all(store[name].unconstrained() is leaf for name, leaf in third.guide.parameters.items())
+    first.run(DATA, num_steps=3, progress=False)
+    assert not torch.equal(answer(first), expected) and torch.equal(answer(second), other)
+
+
+def test_guides_of_one_name_whose_steps_take_turns_are_as_if_alone():
+    def make(sign):
+        pyro.set_rng_seed(3)
+        inference = posterior(sign=sign)
+        inference.evaluate_loss(DATA)
+        return inference
+
+    def alone(sign):
+        pyro.clear_param_store()
+        inference = make(sign)
+        for _ in range(5):
+            pyro.set_rng_seed(7)
+            inference.step(DATA)
+        return answer(inference)
+
+    expected = alone(1.0), alone(-1.0)
+    pyro.clear_param_store()
+    pair = make(1.0), make(-1.0)
+    for _ in range(5):
+        for inference in pair:
+            pyro.set_rng_seed(7)
+            inference.step(DATA)
+    assert all(torch.equal(answer(inference), found) for inference, found in zip(pair, expected, strict=True))
+
+
+def test_a_state_goes_from_one_guide_to_another_of_its_name(tmp_path):
+    first, second = posterior().run(DATA, num_steps=3, progress=False), posterior()
+    first.save(tmp_path / "state")
+    expected = answer(first)
+    second.load(tmp_path / "state")
+    assert torch.equal(answer(second), expected)
+    second.run(DATA, num_steps=3, progress=False)
+    assert torch.equal(answer(first), expected) and not torch.equal(answer(second), expected)
+    del second
+    gc.collect()
+    assert torch.equal(answer(first), expected)  # what is gone leaves it alone, too
+
+
+def test_a_guide_made_again_takes_over_what_nobody_has_any_more():
+    inference = posterior().run(DATA, num_steps=3, progress=False)
+    trained = dict(inference.guide.parameters)
+    inference = posterior()  # as in a notebook's cell that is run again
+    inference.evaluate_loss(DATA)
+    assert all(inference.guide.parameters[name] is leaf for name, leaf in trained.items())
+
+
+def test_a_guide_takes_over_what_a_user_has_loaded(tmp_path):
+    inference = posterior().run(DATA, num_steps=3, progress=False)
+    pyro.get_param_store().save(tmp_path / "store")
+    expected = answer(inference)
+    inference.run(DATA, num_steps=3, progress=False)
+    pyro.get_param_store().load(tmp_path / "store")
+    assert torch.equal(answer(inference), expected)
+
+
+def test_two_networks_of_one_name_are_refused():
+    def make():
+        encoder = nn.Linear(1, 1)
+
+        def guide(x):
+            pyro.module("encoder", encoder)
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(encoder(x[:, None])[:, 0], 1.0))
+
+        return BiGANInference(linear_model, guide)
+
+    first = make().run(DATA, num_steps=2, progress=False)
+    before = [leaf.detach().clone() for leaf in first.guide.parameters.values()]
+    with pytest.raises(ValueError, match=r"carries no gradient to any.*'encoder.*earlier model used the same names"):
+        make().run(DATA, num_steps=2, progress=False)
+    assert all(map(torch.equal, before, first.guide.parameters.values()))
 
 
 def test_threads_train_side_by_side():

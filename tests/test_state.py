@@ -5,6 +5,8 @@ from models import location_model, network_model, networks, scalar_discriminator
 
 from pyro_gan import GANInference
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*in this discriminator a row's logit depends:RuntimeWarning")
+
 DATA = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
 
 

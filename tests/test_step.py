@@ -11,6 +11,8 @@ from torch.nn.functional import softplus
 from pyro_gan import GANInference
 from pyro_gan.losses import Minimax, NonSaturating
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*in this discriminator a row's logit depends:RuntimeWarning")
+
 NOISE_SIZE = 2
 
 

@@ -37,6 +37,7 @@ from pyro_gan.auto.calls import first_call, named_by_site
 from pyro_gan.auto.coordinates import fixed_support
 from pyro_gan.auto.latents import Latent, Prototype, look_at
 from pyro_gan.auto.posterior import NoiseNetwork, Posterior
+from pyro_gan.auto.registering import check_store, register
 from pyro_gan.checks import positive_integer, shown
 
 
@@ -48,8 +49,9 @@ class AutoImplicitGuide(SelfBuilding):
     The network sees observations as :class:`AutoDiscriminator` sees rows: mapped to the real line where the model
     observes them at a constrained site, standardized by the first ones, images through convolutions. Latents outside of
     the plate of the rows are drawn once for all rows, from noise alone; the others depend on them. Parameters have the
-    type of the latents, lie where these do, and are registered with Pyro under the guide's name. An optimizer such as
-    Adam moves the guide a quarter as fast as other networks, so that it does not run ahead of a discriminator.
+    type of the latents, lie where these do, and are registered with Pyro under the guide's name. Several guides of
+    one name each keep their own, while they live; the store has those of the one that was called last. An optimizer
+    such as Adam moves the guide a quarter as fast as other networks, so that it does not run ahead of a discriminator.
 
     Args:
         model: The model. Discrete latent sites are summed out of it, or hidden by `pyro.poutine.block`.
@@ -59,7 +61,8 @@ class AutoImplicitGuide(SelfBuilding):
             least 8.
         images: As of :class:`AutoDiscriminator`.
         observed: The name of a site that is data although the model does not observe it, or several. Deterministic and
-            Delta sites are never latent, nor are sites by whose names the guide is called.
+            Delta sites are never latent, nor are sites by whose names the guide is called. Where the model observes no
+            site and draws one last, given the others, that is data.
         name: The prefix of its parameters and of its noise in Pyro.
 
     Raises:
@@ -127,7 +130,7 @@ class AutoImplicitGuide(SelfBuilding):
         call = first_call(model, args, kwargs, self.observed)
         check_lengths(call.rows)
         num_rows = _number_of_rows(call.rows)
-        prototype = look_at(model, call.arguments, num_rows, {*self.observed, *kwargs})
+        prototype = look_at(model, call.arguments, call.rows, self.observed, kwargs)
         call = named_by_site(call, tuple(prototype.observed))
         if not call.rows and (not prototype.observed or any(latent.has_rows for latent in prototype.latents)):
             raise ValueError(
@@ -139,7 +142,7 @@ class AutoImplicitGuide(SelfBuilding):
             posterior = Posterior(
                 call.rows, supports, prototype.latents, self.noise_dim, self.width, self.depth, self.seen
             )
-        _check_store(self.name, {f"posterior.{name}": value for name, value in posterior.named_parameters()})
+        check_store(self.name, {f"posterior.{name}": value for name, value in posterior.named_parameters()})
         self._names = call.names
         self._latents = tuple(latent._replace(draws=latent.draws[:0]) for latent in prototype.latents)
         self._row_plate = prototype.row_plate
@@ -162,7 +165,7 @@ class AutoImplicitGuide(SelfBuilding):
             ValueError: As of :meth:`setup`, or an observation is missing or has another event shape than at first.
         """
         self.setup(*args, **kwargs)
-        pyro.module(self.name, self, update_module_params=True)
+        register(self.name, self)
         rows = self._rows(args, kwargs)
         plates = self._plates(_number_of_rows(rows))
         if self._subsamples_rows:
@@ -270,20 +273,3 @@ def _supports(rows: dict[str, Tensor], prototype: Prototype) -> dict[str, Constr
 def _takes_part_of(num_rows: int | None, row_plate: Any) -> bool:
     """Whether the model's plate takes a part of the rows that it is given."""
     return row_plate is not None and 0 < row_plate.size < row_plate.full_size == num_rows
-
-
-def _check_store(name: str, parameters: dict[str, Tensor]) -> None:
-    """Refuse to share names in Pyro's store with parameters of other shapes, such as an older guide's.
-
-    Raises:
-        ValueError: There are some.
-    """
-    store = pyro.get_param_store()
-    for parameter_name, parameter in parameters.items():
-        full_name = pyro.params.param_with_module_name(name, parameter_name)
-        if full_name in store and store[full_name].shape != parameter.shape:
-            raise ValueError(
-                f"Pyro's parameter store holds {full_name!r} with shape {tuple(store[full_name].shape)} from another "
-                f"guide, but this guide's has {tuple(parameter.shape)}. Call pyro.clear_param_store() first, or give "
-                "this guide another name."
-            )

@@ -2,11 +2,11 @@
 
 A latent is drawn for each row, if it lies in the plate of the rows, or once for all rows. The plate of the rows is the
 outermost one around an observed, deterministic or Delta site. In a model without plates, what has as many entries as
-the data is drawn for each row.
+the data is drawn for each row. Where a run of the model makes a single row, as the data tell, every latent is a row's.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -18,8 +18,9 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.coordinates import fixed_support, has_bijection, have_same_bounds
 from pyro_gan.checks import listed
 from pyro_gan.players.calls import Arguments
+from pyro_gan.players.dependence import Kind, data_sites, dependence
 from pyro_gan.players.first_look import kept_buffers
-from pyro_gan.players.handler import is_random_variable
+from pyro_gan.players.handler import drawn_shape, is_one_of, is_random_variable
 
 PRIOR_ROWS = 256
 """The number of prior draws of latents that each row has, from which mean and standard deviation are taken."""
@@ -54,31 +55,38 @@ class Prototype(NamedTuple):
 
 
 def look_at(
-    model: Callable[..., Any], arguments: Arguments, num_rows: int | None, data: Collection[str] = ()
+    model: Callable[..., Any],
+    arguments: Arguments,
+    rows: Mapping[str, Tensor],
+    declared: Collection[str] = (),
+    given: Collection[str] = (),
 ) -> Prototype:
     """Run a model a few times, without gradients, and see what is latent.
 
     Args:
         model: The model.
         arguments: How it is called.
-        num_rows: The number of rows of data; `None` where there are none.
-        data: Names that are no latent sites.
+        rows: The data by name, each with shape `(num_rows, *event_shape)`.
+        declared: Sites that the user says are data.
+        given: Names by which the guide is called, which are no latent sites either.
 
     Raises:
         ValueError: There is no latent site, or one is discrete, has no bijection from the real line to its support, has
             a support that depends on others, or lies in a sequential plate or in one outside that of the rows.
     """
+    num_rows = next((len(values) for values in rows.values()), None)
     runs = _runs(model, arguments)
     first = next(runs)
-    observed = {name: site for name, site in first.items() if name in data or _is_data(site)}
-    latent = {name: site for name, site in first.items() if name not in observed}
-    if not latent:
-        raise ValueError(
-            f"the model has no latent sites: {listed(observed) or 'none'} are observed, deterministic or "
-            "Delta. A guide draws what the data do not show; to fit the model alone use GANInference."
-        )
+    kinds = {name: _kind(site) for name, site in first.items()}
+    data = {*given, *data_sites(kinds, lambda: dependence(model, arguments), {*declared, *given} & set(first))}
+    observed = {name: site for name, site in first.items() if name in data}
+    latent = {name: site for name, site in first.items() if name not in data and kinds[name] is not Kind.COMPUTED}
+    _check_any(latent, first, kinds)
     for name, site in latent.items():
         _check(name, site)
+    if are_single(observed, rows):
+        drawn = [latent] + [{name: run[name] for name in latent} for run in islice(runs, PRIOR_RUNS - 1)]
+        return Prototype([_latent_of_a_row(name, [run[name] for run in drawn]) for name in latent], observed, None)
     row_plate = _row_plate(list(latent.values()), list(observed.values()), num_rows)
     sizes = _sizes(list(observed.values()), num_rows)
     has_rows = {name: _has_rows(name, site, row_plate, sizes) for name, site in latent.items()}
@@ -86,6 +94,34 @@ def look_at(
     drawn = [latent] + [{name: run[name] for name in latent} for run in islice(runs, enough - 1)]
     latents = [_latent(name, [run[name] for run in drawn], has_rows[name]) for name in latent]
     return Prototype(latents, observed, row_plate)
+
+
+def are_single(observed: Mapping[str, Any], rows: Mapping[str, Tensor]) -> bool:
+    """Whether a run of the model makes a single row of the data.
+
+    Args:
+        observed: The messages of the sites that are data, by name.
+        rows: The data by name; one that has no site's name is the only site's.
+    """
+    only = next(iter(rows.values()), None) if len(rows) == len(observed) == 1 else None
+    pairs = [(rows.get(name, only), drawn_shape(site)) for name, site in observed.items()]
+    known = [is_one_of(values, shape) for values, shape in pairs if values is not None]
+    return bool(known) and all(known)
+
+
+def _check_any(latent: Mapping[str, Any], found: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+    if latent:
+        return
+    if any(kind is Kind.RANDOM for kind in kinds.values()) and Kind.OBSERVED not in kinds.values():
+        last = [name for name, kind in kinds.items() if kind is Kind.RANDOM][-1]
+        raise ValueError(
+            f"the data hold all of the model's sites, {listed(found)}, and the model observes none, so that nothing "
+            f"tells which is the observation. Name it: AutoImplicitGuide(model, observed={last!r})."
+        )
+    raise ValueError(
+        f"the model has no latent sites: {listed(found) or 'none'} are observed, deterministic or "
+        "Delta. A guide draws what the data do not show; to fit the model alone use GANInference."
+    )
 
 
 def _runs(model: Callable[..., Any], arguments: Arguments) -> Iterator[dict[str, Any]]:
@@ -97,12 +133,14 @@ def _runs(model: Callable[..., Any], arguments: Arguments) -> Iterator[dict[str,
         yield {name: site for name, site in nodes if site["type"] == "sample" and is_random_variable(site)}
 
 
-def _is_data(site: Any) -> bool:
-    """Whether a site is observed, deterministic or Delta."""
+def _kind(site: Any) -> Kind:
+    """Whether a site is observed, deterministic or Delta, or random."""
     distribution = site["fn"]
     while hasattr(distribution, "base_dist"):
         distribution = distribution.base_dist
-    return bool(site["is_observed"] or type(distribution).__name__ == "Delta")
+    if site["infer"].get("_deterministic") or type(distribution).__name__ == "Delta":
+        return Kind.COMPUTED
+    return Kind.OBSERVED if site["is_observed"] else Kind.RANDOM
 
 
 def _check(name: str, site: Any) -> None:
@@ -167,10 +205,22 @@ def _number_of_runs(of_rows: list[Tensor | None]) -> int:
     return min(PRIOR_RUNS, math.ceil(PRIOR_ROWS / min(len(value) for value in of_rows if value is not None)))
 
 
+def _latent_of_a_row(name: str, sites: list[Any]) -> Latent:
+    """A latent of a model of which a run draws one row: with the plates within that, all are dimensions of an event."""
+    draws = torch.stack([site["value"] for site in sites])
+    return Latent(name, _support(name, sites, draws), draws, True, 0, draws.dim() - 1, ())
+
+
 def _latent(name: str, sites: list[Any], has_rows: bool) -> Latent:
     first = sites[0]
     values = [site["value"] for site in sites]
     draws = torch.cat(values) if has_rows else torch.stack(values)
+    num_batch_dims = first["value"].dim() - first["fn"].event_dim
+    support = _support(name, sites, draws)
+    return Latent(name, support, draws, has_rows, num_batch_dims, first["fn"].event_dim, first["cond_indep_stack"])
+
+
+def _support(name: str, sites: list[Any], draws: Tensor) -> Constraint:
     supports = [fixed_support(site["fn"].support, tuple(draws.shape[1:])) for site in sites]
     support = supports[0]
     if support is None or not all(other is not None and have_same_bounds(support, other) for other in supports):
@@ -178,5 +228,4 @@ def _latent(name: str, sites: list[Any], has_rows: bool) -> Latent:
             f"the support of the latent site {name!r} depends on other sites, or differs between rows. "
             "Draw it on a fixed interval, and compute what depends on others with pyro.deterministic."
         )
-    num_batch_dims = first["value"].dim() - first["fn"].event_dim
-    return Latent(name, support, draws, has_rows, num_batch_dims, first["fn"].event_dim, first["cond_indep_stack"])
+    return support

@@ -22,7 +22,7 @@ from pyro_gan.training.checkpoint import Folder, read_file, write_file
 from pyro_gan.training.compiled import use_compiled
 from pyro_gan.training.divergence import OnDivergence, check_on_divergence
 from pyro_gan.training.loop import train
-from pyro_gan.training.minibatches import minibatches
+from pyro_gan.training.minibatches import Invalid, minibatches
 from pyro_gan.training.record import note, noted
 from pyro_gan.training.resuming import Keeper, Resume, content_of
 
@@ -42,6 +42,7 @@ class AdversarialInference(Stepping):
         num_steps: int = 1000,
         batch_size: int = 128,
         transform: Callable[..., Any] | None = None,
+        invalid: Invalid = "raise",
         progress: bool = True,
         print_every: int | None = None,
         callbacks: Iterable[Callback] = (),
@@ -64,6 +65,8 @@ class AdversarialInference(Stepping):
                 generator `generator_steps` times, and takes as many minibatches as the greater of both.
             batch_size: The rows of a minibatch, at most all there are.
             transform: Applied to each minibatch on the device, such as `lambda x: x / 255`.
+            invalid: `"exclude"` to leave out rows of arrays that hold NaN or infinity, as of simulations that failed,
+                and to tell how many there are. The answer is then conditional on success. By default they are refused.
             progress: Whether to show progress: a bar in a terminal or a notebook, else plain lines.
             print_every: The number of steps between plain lines, where there is no bar; by default a tenth of the run.
             callbacks: What else to do during the run, as :class:`~pyro_gan.callbacks.Callback` objects.
@@ -89,7 +92,8 @@ class AdversarialInference(Stepping):
         parts = None if held_out is None else kept_apart(data, held_out, self.device, transform)
         data, schedule = data if parts is None else parts.train, self.schedule()
         shown = [*progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
-        batches, all_callbacks = minibatches(data, batch_size, self.device, transform), [*schedule, *shown]
+        batches = minibatches(data, batch_size, self.device, transform, invalid)
+        all_callbacks = [*schedule, *shown]
         every = positive_integer("checkpoint_every", checkpoint_every)
         folder = None if checkpoint is None else Folder(checkpoint, keep)
         keeper = None if folder is None else Keeper(self, batches, all_callbacks, folder, every, resume)

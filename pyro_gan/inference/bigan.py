@@ -10,7 +10,7 @@ from pyro_gan.checks import is_real_number, listed, shown
 from pyro_gan.inference.energy import energy_score
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
-from pyro_gan.players.batch import Batch, named
+from pyro_gan.players.batch import Batch, named, number_of_rows
 from pyro_gan.players.calls import as_precise, places
 from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.samples import Samples
@@ -109,7 +109,7 @@ class BiGANInference(GuidedInference):
         arguments = self.model.calls.arguments(batch)
         if isinstance(batch, dict) and all(site in batch for site in (self.model.sites or ())):
             return self._from_simulations(batch, guided.values, guided.parameters)
-        drawn = self.model.draw(arguments)
+        drawn = self.run_model(arguments, number_of_rows(batch))
         sources = self.model.calls.sources(drawn, arguments, batch, self.latent_sites)
         real = {**guided.values, **as_precise(sources, drawn.values)}
         return Samples(
@@ -167,7 +167,10 @@ class BiGANInference(GuidedInference):
                 f"the model, but it has parameters to train ({listed(trainable)}). Pass the observed "
                 "sites alone."
             )
-        simulated = {site: batch[site] for site in self.model.sites or ()}
+        simulated = {
+            site: rows.reshape(guided[site].shape) if site in guided and self.draws_single_rows else rows
+            for site, rows in ((site, batch[site]) for site in self.model.sites or ())
+        }
         real = {site: guided.get(site, rows) for site, rows in simulated.items()}
         fake = {site: rows.to(real[site].dtype) for site, rows in simulated.items()}
         found = {site: places(simulated[site], batch) for site in self.observed_sites}

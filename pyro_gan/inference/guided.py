@@ -1,74 +1,28 @@
-"""What inferences with a guide share: the model's latent sites, their guide, and posterior draws.
+"""What can be asked of inferences with a guide: posterior draws, reconstructions, and whether they fit."""
 
-A guide is called as `SVI` would call it, on the minibatch, and draws sites named as the model's latent ones. The
-compared sites are these and the observed ones, so that the discriminator judges their joint sample.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any, Unpack
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
-from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import listed, positive_integer
-from pyro_gan.inference.base import AdversarialInference
 from pyro_gan.inference.compared import Compared, Pairs, covariates
+from pyro_gan.inference.guiding import Guiding, not_known
 from pyro_gan.inference.matching import (
-    can_be_compared,
-    check_moved,
-    check_no_simulations,
     check_rows,
-    find_latent_sites,
-    find_observed_sites,
 )
-from pyro_gan.inference.options import Options
 from pyro_gan.players.batch import Batch, named, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments, places
 from pyro_gan.players.first_look import kept_buffers
-from pyro_gan.players.model import ImplicitModel
-from pyro_gan.players.observations import Observations
-from pyro_gan.players.player import Player
 from pyro_gan.players.replicates import Replicates
-from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.samples import Samples
 
 ROWS_AT_ONCE = 10_000
 
 
-class GuidedInference(AdversarialInference):
+class GuidedInference(Guiding):
     """The base of inferences with a guide; see :class:`~pyro_gan.BiGANInference` for the arguments."""
-
-    guide_moves_real = True
-
-    def __init__(
-        self,
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        discriminator: Callable[..., Tensor] | None = None,
-        optim: OptimizerChoice = None,
-        optim_d: OptimizerChoice = None,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(model, discriminator, optim, optim_d, **options)
-        self.model.calls.in_order = ()  # a tuple holds no latent sites
-        self.guide = ImplicitModel(guide, None, self.device, self.model.move, role="guide")
-        self.global_sites: tuple[str, ...] = ()
-        self.latent_sites: tuple[str, ...] = ()
-        self.observed_sites: tuple[str, ...] = ()
-        self.hidden_names: set[str] = set()
-        """Latent sites of the model that the data may hold, and that the guide is not given."""
-        self._observations: Observations | None = None
-        self._loaded_observations: Observations | None = None
-        self._latents: Observations | None = None
-
-    def players(self) -> dict[str, Player]:
-        return {**super().players(), "guide": self.guide}
-
-    def schedule(self) -> list[Callback]:
-        return [*super().schedule(), FinalMean(defaults_only=True)]
 
     def sample_posterior(self, x_obs: Any, num_samples: int = 1000) -> dict[str, Tensor]:
         """Draw latent sites from the guide, given observations.
@@ -115,7 +69,7 @@ class GuidedInference(AdversarialInference):
                 taken.
         """
         if self._latents is None:
-            raise _not_known("latents", "after load, sample_posterior")
+            raise not_known("latents", "after load, sample_posterior")
         forms = self._latents
         if not isinstance(latents, Mapping):
             raise TypeError(f"latents must be a mapping such as {{'z': ...}}, but is a {type(latents).__name__}.")
@@ -131,8 +85,9 @@ class GuidedInference(AdversarialInference):
         if not is_one:
             raise ValueError(f"latents holds rows of the global site {next(iter(shared))!r}. Pass one value of it.")
         given = {**_by_site(rows), **{site: value[0] for site, value in _by_site(values).items()}}
-        with torch.no_grad(), kept_buffers(), ConditionMessenger(given):
-            drawn = self.model.draw(self._arguments(args, number_of_rows(rows) if rows else None)).values
+        num_rows = number_of_rows(rows) if rows else None
+        with torch.no_grad(), kept_buffers():
+            drawn = self.run_model(self._arguments(args, num_rows), num_rows or 1, given).values
         return self._observed(drawn, is_single)
 
     def reconstruct(self, *batch: Any) -> Tensor | dict[str, Tensor]:
@@ -153,19 +108,23 @@ class GuidedInference(AdversarialInference):
         rows, is_single = self._rows_of(given, "the observations")
         with torch.no_grad(), kept_buffers():
             latents = self.guide.draw(self.guide.calls.arguments(rows)).values
-            with ConditionMessenger(latents):
-                drawn = self.model.draw(self.model.calls.arguments(rows)).values
+            drawn = self.run_model(self.model.calls.arguments(rows), number_of_rows(rows), latents).values
         return self._observed(drawn, is_single)
 
     def draws_to_export(
         self, batch: Batch, arguments: Arguments, replicates: Replicates, num_draws: int
     ) -> dict[str, dict[str, Tensor] | None]:
+        if self.draws_single_rows:
+            raise ValueError(
+                "to_inference_data draws whole data sets, but a run of the model draws a single row. Draw rows in "
+                "pyro.plate('data', batch_size), or pass draws of sample_posterior to export.to_inference_data."
+            )
         prior = {site: replicates.compared[site] for site in self.latent_sites}
         posterior = self.sample_posterior(self.visible(batch), num_draws)
         predictions = []
         for number in range(num_draws):
-            with ConditionMessenger({site: draws[number] for site, draws in posterior.items()}):
-                predictions.append(self.model.draw(arguments).values)
+            given = {site: draws[number] for site, draws in posterior.items()}
+            predictions.append(self.run_model(arguments, number_of_rows(batch), given).values)
         return {
             "prior": {**replicates.latent, **prior},
             "prior_predictive": {site: replicates.compared[site] for site in self.observed_sites},
@@ -188,8 +147,7 @@ class GuidedInference(AdversarialInference):
         if self.global_sites:
             guided = self.guide.draw(self.guide_arguments(batch)).values
             given = {site: guided[site] for site in self.global_sites}
-        with ConditionMessenger(given):
-            drawn = self.model.draw(arguments)
+        drawn = self.run_model(arguments, number_of_rows(batch), given)
         real = self.model.calls.real(drawn, arguments, batch, self.latent_sites)
         fake = {site: drawn.values[site] for site in real}
         Samples(real, fake, {}).check_alike()
@@ -213,7 +171,7 @@ class GuidedInference(AdversarialInference):
             )
             return Pairs(truth, observed, self.visible(batch))
         arguments = self.model.calls.arguments(batch)
-        drawn = self.model.draw(arguments)
+        drawn = self.run_model(arguments, number_of_rows(batch))
         sources = self.model.calls.sources(drawn, arguments, batch, self.latent_sites)
         elements: dict[Any, Tensor] = dict(named(batch))
         for site, rows in sources.items():
@@ -235,118 +193,6 @@ class GuidedInference(AdversarialInference):
         parts = [self._posterior_draws(batch, number) for number in numbers]
         return {site: torch.cat([part[site] for part in parts]) for site in self.latent_sites}
 
-    def visible(self, batch: Batch) -> Batch:
-        """The part of a minibatch that the guide may see: all but the latent sites."""
-        if not isinstance(batch, dict):
-            return batch
-        hidden = self.hidden_names.union(self.latent_sites)
-        return {name: value for name, value in batch.items() if name not in hidden}
-
-    def guide_arguments(self, batch: Batch) -> Arguments:
-        return self.guide.calls.arguments(self.visible(batch))
-
-    def typical_rows(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {site: fake[site] if site in self.latent_sites else rows for site, rows in real.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """As of every inference, and the shapes of what the guide was trained on."""
-        state = super().state_dict()
-        return state if self._observations is None else {**state, "observations": self._observations.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._loaded_observations = Observations.from_state_dict(state["observations"], self.device)
-
-    def names_in_state(self) -> set[str]:
-        return {*super().names_in_state(), "observations"}
-
-    def _rows_of(self, value: Any, argument: str) -> tuple[Batch, bool]:
-        """Observations as rows, and whether a single one was given; after `load`, the first look is at these."""
-        forms = self._observations or self._loaded_observations
-        if forms is None:
-            raise _not_known(argument, "load a state")
-        rows, is_single = forms.rows(value, argument)
-        if self._observations is None:
-            first = resized_batch(rows, forms.num_rows)  # as many as in training, which a model may rely on
-            with self.looking():
-                self.get_to_know(first)
-            self._last_batch = first
-        return rows, is_single
-
-    @contextmanager
-    def looking(self) -> Iterator[None]:
-        """As of every inference; if it fails, nothing is known of sites and shapes that was not known before."""
-        known = self.model.sites, self.guide.sites, self._observations, self._latents
-        try:
-            with super().looking():
-                yield
-        except BaseException:
-            self.model.sites, self.guide.sites, self._observations, self._latents = known
-            raise
-
-    def get_to_know(self, batch: Batch) -> None:
-        """Before the first draw: run model and guide once, match their sites, and note what the guide is given.
-
-        Raises:
-            ValueError: They do not match, or the guide's draws can not be learned from.
-        """
-        if self._observations is not None:
-            return
-        self._match_sites(batch)
-        self.look_at_draws(batch)
-
-    def _match_sites(self, batch: Batch) -> None:
-        """Find the latent and the observed sites, and have model and guide keep them."""
-        asked, model_arguments = self.model.sites, self.model.calls.arguments(batch)
-        self.model.look_at(model_arguments)
-        arguments = self._arguments_at_first_sight(batch)
-        if isinstance(batch, tuple) and max(len(model_arguments.args), len(arguments.args)) < len(batch):
-            check_no_simulations(asked or (), len(batch))
-        if hasattr(self.guide.function, "setup"):  # a guide that builds itself runs the model for that
-            self.guide.function.setup(*arguments.args, **arguments.kwargs)
-        self.guide.look_at(arguments)
-        names = batch if isinstance(batch, dict) else ()
-        named = [name for name in names if name in arguments.kwargs or can_be_compared(self.model.found.get(name))]
-        self.latent_sites = find_latent_sites(self.model.found, self.guide.found, asked)
-        self.observed_sites = find_observed_sites(self.model.found, self.latent_sites, asked, named)
-        for name in self.global_sites:
-            if name not in self.latent_sites:
-                raise ValueError(f"global_sites names {name!r}, but the guide draws {listed(self.latent_sites)}.")
-        self.check_sites()
-        self.guide.sites = self.latent_sites
-        self.model.sites = (*self.latent_sites, *self.observed_sites)
-
-    def check_sites(self) -> None:
-        """Refuse sites that the algorithm can not work with; called once, when they are known.
-
-        Raises:
-            ValueError: There is one.
-        """
-
-    def _arguments_at_first_sight(self, batch: Batch) -> Arguments:
-        """The guide's arguments while its sites are unknown: without latent sites, unless it asks for one by name."""
-        found = self.model.found
-        unknown = {name for name, site in found.items() if not can_be_compared(site)}
-        self.hidden_names = unknown if len(unknown) < len(found) else set()
-        with suppress(TypeError):
-            return self.guide.calls.arguments(self.visible(batch))
-        self.hidden_names = set()
-        return self.guide.calls.arguments(batch)
-
-    def look_at_draws(self, batch: Batch) -> None:
-        """Check draws of the guide, and note their shapes and those of what it is given."""
-        visible, arguments = self.visible(batch), self.guide_arguments(batch)
-        with torch.enable_grad():
-            drawn = self.guide.draw(arguments)
-        check_moved(drawn, self.model.trainable())
-        local = self._local(drawn.values)
-        check_rows(local, number_of_rows(batch))
-        shared = {site: drawn.values[site][None] for site in self.global_sites}
-        self._latents = Observations({**local, **shared}, self.device)
-        self._observations = Observations(
-            visible, self.device, [name for name in arguments.kwargs if name in visible] or list(map(str, visible))
-        )
-
     def _posterior_draws(self, rows: Batch, number: int) -> dict[str, Tensor]:
         """Draws of the guide for each row, with shape `(number, num_rows, *event_shape)`; of a global site, one."""
         num_rows = number_of_rows(rows)
@@ -356,9 +202,6 @@ class GuidedInference(AdversarialInference):
             site: value[None] if site in self.global_sites else value.unflatten(0, (number, num_rows))
             for site, value in drawn.items()
         }
-
-    def _local(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {site: value for site, value in values.items() if site not in self.global_sites}
 
     def _arguments(self, args: tuple[Any, ...], num_rows: int | None) -> Arguments:
         """The model's arguments for that many rows, or for as many as in the last step."""
@@ -371,12 +214,6 @@ class GuidedInference(AdversarialInference):
     def _observed(self, drawn: dict[str, Tensor], is_single: bool) -> Tensor | dict[str, Tensor]:
         observed = {site: drawn[site][0] if is_single else drawn[site] for site in self.observed_sites}
         return observed if len(observed) > 1 else next(iter(observed.values()))
-
-
-def _not_known(argument: str, or_else: str) -> ValueError:
-    return ValueError(
-        f"no step has been taken, so that {argument} can not be used yet. Call run or step first, or {or_else}."
-    )
 
 
 def _by_site(rows: Batch) -> dict[str, Tensor]:

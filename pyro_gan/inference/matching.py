@@ -1,11 +1,12 @@
 """Which sites a guide draws for its model, which are data, and whether the guide's draws can be learned from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from torch import Tensor
 
 from pyro_gan.checks import listed
-from pyro_gan.players.handler import Draw, Site
+from pyro_gan.players.dependence import Kind, data_sites
+from pyro_gan.players.handler import Draw, Site, is_one_of
 
 
 def find_latent_sites(model: dict[str, Site], guide: dict[str, Site], asked: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -73,7 +74,8 @@ def find_observed_sites(
     if not observed:
         raise ValueError(
             f"the guide draws all of the model's sites, {listed(latent)}: none is left to be compared "
-            "with the data. Observe one in the model, or leave it out of the guide."
+            "with the data. Observe one in the model, or leave it out of the guide; of an AutoImplicitGuide, by "
+            "observed='...'."
         )
     if asked is None and len(observed) > 1 and not set(observed) <= set(named):
         likely = [name for name in observed if model[name].is_observed] or observed[:1]
@@ -82,6 +84,47 @@ def find_observed_sites(
             f"Choose with site={[*latent, *likely]!r}."
         )
     return tuple(observed)
+
+
+def hidden_sites(
+    model: dict[str, Site],
+    dependence: Callable[[], Mapping[str, Collection[str]]],
+    declared: Collection[str],
+    asked: tuple[str, ...] | None,
+    names: Collection[str],
+) -> set[str]:
+    """The sites that the data may hold, and that a guide is not given: all that are no data.
+
+    Args:
+        model: The model's sites by name.
+        dependence: As of :func:`~pyro_gan.players.dependence.data_sites`.
+        declared: The sites of which the guide says that they are data.
+        asked: The sites that the user named; `None` stands for all.
+        names: What the data hold by name.
+
+    Returns:
+        Their names; none where nothing tells.
+    """
+    kinds = {name: _kind(site) for name, site in model.items()}
+    data = data_sites(kinds, dependence, set(declared) & set(model), asked or (), names)
+    return set(model) - data if data else set()
+
+
+def _kind(site: Site) -> Kind:
+    if site.is_observed:
+        return Kind.OBSERVED
+    return Kind.COMPUTED if site.is_candidate else Kind.RANDOM
+
+
+def draws_single_rows(model: dict[str, Site], observed: Collection[str], rows: Mapping[str, Tensor]) -> bool:
+    """Whether a run of the model draws a single row of the data.
+
+    Args:
+        model: The model's sites by name.
+        observed: The sites that are data.
+        rows: The real rows of those of which it is known, with shape `(num_rows, *event_shape)`.
+    """
+    return bool(rows) and all(is_one_of(rows[site], model[site].shape) for site in observed if site in rows)
 
 
 def can_be_compared(site: Site | None) -> bool:

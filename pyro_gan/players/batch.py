@@ -22,6 +22,7 @@ def as_batch(
     source: str = "the minibatch",
     may_wait: bool = False,
     is_own: bool = False,
+    may_be_invalid: bool = False,
 ) -> Batch:
     """What a loader gives, or a user passes to `step`, as a minibatch on the device.
 
@@ -31,12 +32,13 @@ def as_batch(
         source: What to call `value` in messages.
         may_wait: Whether values that lie on a device already are read too, to see that they are finite.
         is_own: Whether the minibatch has memory of its own, which a network may write to and the source may not.
+        may_be_invalid: Whether rows may hold NaN or infinity.
 
     Raises:
         TypeError: `value` holds something that is no array.
         ValueError: The arrays are empty or differ in length, or a value is NaN or infinite.
     """
-    place = partial(_placed, device=device, may_wait=may_wait, is_own=is_own)
+    place = partial(_placed, device=device, may_wait=may_wait, is_own=is_own, may_be_invalid=may_be_invalid)
     if isinstance(value, Mapping):
         batch: Batch = {name: place(array, f"{source}[{name!r}]") for name, array in value.items()}
     elif isinstance(value, tuple | list):
@@ -74,7 +76,18 @@ def named(batch: Batch) -> Iterable[tuple[Any, Tensor]]:
     return batch.items() if isinstance(batch, dict) else enumerate(batch)
 
 
-def _placed(array: Any, name: str, device: torch.device, may_wait: bool, is_own: bool) -> Tensor:
+def valid_rows(batch: Batch) -> Tensor | None:
+    """Which rows hold neither NaN nor infinity in any element, with shape `(num_rows,)`; `None` where all are so."""
+    found = [
+        torch.isfinite(rows.reshape(len(rows), -1)).all(1)
+        for rows in tensors_of(batch)
+        if rows.is_floating_point() and not math.isfinite(rows.sum())
+    ]
+    valid = torch.stack(found).all(0) if found else None
+    return None if valid is None or bool(valid.all()) else valid
+
+
+def _placed(array: Any, name: str, device: torch.device, may_wait: bool, is_own: bool, may_be_invalid: bool) -> Tensor:
     """A tensor on the device, which shares the array's memory where it can and may."""
     tensor = array.detach() if isinstance(array, Tensor) else _from_numpy(array, name)
     if tensor.layout != torch.strided or tensor.is_nested:
@@ -84,18 +97,21 @@ def _placed(array: Any, name: str, device: torch.device, may_wait: bool, is_own:
         raise ValueError(f"{name} is on the meta device, which holds no numbers. Pass the data themselves.")
     if tensor.dim() == 0:
         raise ValueError(f"{name} has no rows: it is a single number. Pass arrays with shape (num_rows, ...).")
-    if tensor.is_floating_point() and (tensor.device.type == "cpu" or may_wait):
-        _check_finite(tensor, name)
+    if tensor.is_floating_point() and (tensor.device.type == "cpu" or may_wait) and not may_be_invalid:
+        _check_finite(tensor, name, may_wait)
     return tensor.to(device, non_blocking=True, copy=is_own)
 
 
-def _check_finite(tensor: Tensor, name: str) -> None:
+def _check_finite(tensor: Tensor, name: str, are_all: bool) -> None:
     if math.isfinite(tensor.sum()):  # a tenth of the time of looking at each number, and NaN and infinity stay in sums
         return
     finite = torch.isfinite(tensor)
     if not finite.all():
         row = int((~finite).nonzero()[0, 0])
-        raise ValueError(f"{name} holds NaN or infinity, first in row {row}. Remove such rows or fill them in.")
+        or_exclude = ", or leave out simulations that failed with run(..., invalid='exclude')" if are_all else ""
+        raise ValueError(
+            f"{name} holds NaN or infinity, first in row {row}. Remove such rows or fill them in{or_exclude}."
+        )
 
 
 def too_large(batch: Batch, dtype: torch.dtype) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pyro
+import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -22,6 +23,8 @@ class Site(NamedTuple):
     has_rows: bool
     """Whether it lies in a plate."""
     distribution: str
+    shape: tuple[int, ...]
+    """The shape in which one run draws it."""
 
     def __str__(self) -> str:
         kind = "observed" if self.is_observed else "latent"
@@ -118,6 +121,16 @@ class Draw(Messenger):
         self.log_factor = factor if self.log_factor is None else self.log_factor + factor
 
 
+def joined(draws: Sequence[Draw]) -> Draw:
+    """Runs that drew a row each, as the last of them, with the values of all, stacked."""
+    last = draws[-1]
+    last.values = {site: torch.stack([draw.values[site] for draw in draws]) for site in last.values}
+    last.parameters = {name: leaf for draw in draws for name, leaf in draw.parameters.items()}
+    factors = [draw.log_factor for draw in draws if draw.log_factor is not None]
+    last.log_factor = torch.stack(factors).sum() / len(draws) if factors else None
+    return last
+
+
 def is_random_variable(msg: Any) -> bool:
     """Whether a sample message is more than a plate's subsampling or a factor."""
     return type(msg["fn"]).__name__ != "_Subsample" and not msg["infer"].get("is_auxiliary")
@@ -149,4 +162,18 @@ def _look_at(msg: Any, was_observed: bool) -> Site:
         is_candidate=was_observed or _is_candidate(msg),
         has_rows=bool(_plates(msg)),
         distribution=_innermost(msg["fn"]),
+        shape=drawn_shape(msg),
     )
+
+
+def drawn_shape(msg: Any) -> tuple[int, ...]:
+    """The shape in which a site is drawn, which an observation in its place may not have."""
+    shape = msg["fn"].shape() if hasattr(msg["fn"], "shape") else msg["value"].shape
+    return tuple(shape)
+
+
+def is_one_of(rows: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a shape is that of a single row; `Predictive` fills up missing dimensions of plates with ones."""
+    row = tuple(rows.shape[1:])
+    missing = len(row) - len(shape)
+    return missing >= 0 and row == (1,) * missing + shape

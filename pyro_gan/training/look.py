@@ -12,6 +12,7 @@ from pyro_gan.penalties import Penalty, SitePenalty
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.discriminator import check_logits
 from pyro_gan.players.first_look import builds_itself_later, kept_random_state
+from pyro_gan.training.cautions import caution
 from pyro_gan.training.samples import Samples
 from pyro_gan.training.step import Game, Step
 from pyro_gan.training.units import warn_of_units
@@ -65,6 +66,7 @@ def look(game: Unmet, step: Step, batch: Batch, many: Batch | None) -> None:
         discriminator.both(real, fake)  # it finds out whether they can be judged in one call
         game.selection.check(game.met_parameters())
         step.meet()
+        caution(discriminator, game.penalties, game.typical_rows(real, fake))
     for player in game.players().values():
         player.settle()
 

@@ -8,11 +8,12 @@ A stream knows its place, so that a run that was cut off goes on with the rows t
 """
 
 import hashlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 from weakref import WeakValueDictionary
 
 import torch
@@ -20,12 +21,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_gan.checks import positive_integer, shown
-from pyro_gan.players.batch import Batch, as_batch, is_array, mapped, named, number_of_rows
+from pyro_gan.players.batch import Batch, as_batch, is_array, mapped, named, number_of_rows, valid_rows
 from pyro_gan.players.devices import creating_on
 from pyro_gan.players.first_look import RandomStates, kept_random_state, random_states, set_random_states
 
 MANY = 4096
 """The rows by which networks that build themselves standardize, where there are so many."""
+
+Invalid = Literal["raise", "exclude"]
+"""What is done about rows of the data that hold NaN or infinity."""
 
 
 class Stream(ABC):
@@ -248,6 +252,7 @@ def minibatches(
     batch_size: int,
     device: torch.device,
     transform: Callable[..., Any] | None = None,
+    invalid: Invalid = "raise",
 ) -> Minibatches:
     """An endless stream of minibatches on the device.
 
@@ -259,18 +264,28 @@ def minibatches(
         device: Where the minibatches lie.
         transform: Applied to each minibatch on the device, as `transform(*batch)`, or `transform(batch)` where the
             batch is a mapping; it returns a tensor, or as many as it likes in a tuple or mapping.
+        invalid: `"exclude"` to leave out rows that hold NaN or infinity, of arrays; they are counted in a warning.
 
     Raises:
         TypeError: `data` is none of these, or `transform` is not callable.
-        ValueError: There are no rows, arrays differ in length, or a value is NaN or infinite.
+        ValueError: There are no rows, arrays differ in length, or a value is NaN or infinite. Or `invalid` is neither,
+            or too few rows are left, or there are no arrays to leave them out of.
     """
+    if invalid not in get_args(Invalid):
+        raise ValueError(f"invalid must be 'raise' or 'exclude', but is {shown(invalid)}.")
     batch_size = positive_integer("batch_size", batch_size)
     if transform is not None and not callable(transform):
         raise TypeError(f"transform must be a callable on a minibatch, but is {shown(transform)}.")
     if type(data) is TensorDataset:  # a subclass may have its own way to get a row
         data = data.tensors
     if is_array(data) or isinstance(data, tuple | Mapping):
-        stream: Stream = Gathered(as_batch(data, device, "data", may_wait=True), batch_size, device)
+        arrays = as_batch(data, device, "data", may_wait=True, may_be_invalid=invalid == "exclude")
+        stream: Stream = Gathered(_without_invalid(arrays, batch_size), batch_size, device)
+    elif invalid == "exclude":
+        raise ValueError(
+            f"invalid='exclude' looks at all rows beforehand, which takes arrays, but data is a {type(data).__name__}. "
+            "Pass a tensor or an array, a tuple or a mapping of them, or leave such rows out where they are read."
+        )
     elif isinstance(data, Dataset):
         stream = Read(_loader(data, batch_size), device)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
@@ -281,6 +296,35 @@ def minibatches(
             f"minibatches, but is {shown(data)} ({type(data).__name__})."
         )
     return Minibatches(stream, transform)
+
+
+def _without_invalid(arrays: Batch, batch_size: int) -> Batch:
+    """The rows that hold neither NaN nor infinity; how many others there are is told.
+
+    Raises:
+        ValueError: None are left, or no longer enough for a minibatch.
+    """
+    valid = valid_rows(arrays)
+    if valid is None:
+        return arrays
+    num_rows, left = len(valid), int(valid.sum())
+    if not left:
+        raise ValueError(
+            f"all {num_rows:,} rows of data hold NaN or infinity, so that invalid='exclude' leaves none. Check the "
+            "simulator, or the element of the data that is never finite."
+        )
+    if left < batch_size <= num_rows:
+        raise ValueError(
+            f"{num_rows - left:,} of {num_rows:,} rows of data hold NaN or infinity, so that invalid='exclude' leaves "
+            f"{left:,}, fewer than a minibatch of {batch_size:,}. Pass batch_size={left} or less, or more data."
+        )
+    warnings.warn(
+        f"left out {num_rows - left:,} of {num_rows:,} rows of data that hold NaN or infinity. What is learned is "
+        "conditional on there being none.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return mapped(arrays, lambda array: array[valid])
 
 
 def _digest(arrays: Batch) -> str:
