@@ -550,6 +550,7 @@ def test_covariates_in_order_reach_model_and_guide():
     assert (inference.reconstruct(X[:3], torch.ones(3)) - X[:3]).abs().max() < 0.1
 
 
+@pytest.mark.filterwarnings("ignore:the .*draws have another place")
 def test_labels_beside_the_data_are_left_out():
     seen = []
     network = nn.Linear(2, 1)

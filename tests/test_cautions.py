@@ -85,11 +85,12 @@ def test_the_look_at_it_changes_neither_statistics_nor_random_numbers():
 SCALES = r"site 'x'\[1\] with a scale of about \de-0\d beside site 'x'\[2\] with a scale of about \de\+03, of which.*"
 
 
+@pytest.mark.filterwarnings("ignore:the .*draws have another place")
 def test_columns_of_scales_far_apart_are_told_of_once():
     one = inference(networks()[1])
     with pytest.warns(RuntimeWarning, match=SCALES + "Use AutoDiscriminator, .*, or standardize them") as told:
         one.run(ROWS * APART, num_steps=3, batch_size=64, progress=False)
-    assert len(told) == 1
+    assert ["sees site" in str(each.message) for each in told].count(True) == 1
 
 
 def images():
@@ -99,6 +100,7 @@ def images():
     return rows
 
 
+@pytest.mark.filterwarnings("ignore:the .*draws have another place")
 @pytest.mark.parametrize(
     "data",
     [
@@ -114,12 +116,14 @@ def test_no_scales_are_told_of_where_they_are_near_each_other_or_unknown(data):
     inference(networks()[1], loss=NonSaturating()).run(data, num_steps=1, progress=False)
 
 
+@pytest.mark.filterwarnings("ignore:the .*draws have another place")
 def test_no_scales_are_told_of_where_the_discriminator_brings_them_together():
     judge = networks()[1]
     inference(lambda x: judge(x / APART)).run(ROWS * APART, num_steps=1, progress=False)
     inference(AutoDiscriminator(width=8)).run(ROWS * APART, num_steps=1, progress=False)
 
 
+@pytest.mark.filterwarnings("ignore:the .*draws have another place")
 def test_scales_of_latents_beside_data_are_told_of_by_site():
     def model(x):
         with pyro.plate("data", len(x)):

@@ -87,8 +87,9 @@ def memorizing(seed):
 def drifting(seed):
     pyro.set_rng_seed(seed)
     data = 30 + 0.1 * torch.randn(1000)
-    with pytest.warns(RuntimeWarning, match="still moved in one direction"):
+    with pytest.warns(RuntimeWarning) as told:
         inference = GANInference(location_model, scalar_discriminator(8)).run(data, num_steps=500, progress=False)
+    assert all(text in str(each.message) for each, text in zip(told, ("another place", "one direction"), strict=True))
     return inference.check(30 + 0.1 * torch.randn(300))
 
 
@@ -188,6 +189,7 @@ def test_a_verdict_does_not_hang_on_the_number_of_rows(num_rows, model, problems
     assert [problem for problem in report.problems if problem != "out of balance"] == problems
 
 
+@pytest.mark.filterwarnings("ignore:the discriminator sees site")
 def test_units_of_features_do_not_matter():
     """A column in thousands hides no other, and columns that are scaled change no number."""
 
@@ -339,6 +341,7 @@ def bigan():
     return BiGANInference(linear_model, normal_guide()), linear_rows(200)[1]
 
 
+@pytest.mark.filterwarnings("ignore:ZeroCentredGradientPenalty takes the slope")
 @pytest.mark.parametrize("build", [batch_norm_gan, bigan])
 def test_a_check_changes_nothing_and_says_the_same_again(build):
     inference, rows = build()
@@ -395,6 +398,17 @@ def test_rows_that_are_kept_apart_are_not_trained_on_and_are_always_the_same():
     assert len(state) == len(torch.get_rng_state())
 
 
+def test_rows_that_are_left_out_are_not_among_those_that_are_kept_apart():
+    rows = correlated(200, 0)
+    rows[::5, 1] = torch.nan
+    inference = GANInference(scaled_model(1.0))
+    with pytest.warns(RuntimeWarning, match="left out 40 of 200 rows") as told:
+        inference.run(rows, num_steps=2, held_out=0.25, invalid="exclude", progress=False)
+    assert len(told) == 1
+    (apart,) = inference.parts.held_out
+    assert len(apart) == 40 and apart.isfinite().all()
+
+
 def test_mappings_tuples_and_transforms_are_kept_apart_alike():
     rows = correlated(200, 0)
     inference = GANInference(scaled_model(1.0), site="x")
@@ -427,6 +441,7 @@ def test_a_run_that_goes_on_keeps_the_same_rows_apart(tmp_path):
         inference.run(torch.arange(100.0), num_steps=12, held_out=0.2, batch_size=16, checkpoint=tmp_path / "cut")
 
 
+@pytest.mark.filterwarnings("ignore:the model.s draws have another place")
 def test_a_run_that_is_skipped_for_a_later_one_reports_nothing(tmp_path):
     def runs(lengths):
         pyro.clear_param_store()

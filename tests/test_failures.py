@@ -22,7 +22,8 @@ def told(inference, data=DATA, num_steps=1200, **options):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         inference.run(data, num_steps=num_steps, progress=False, **options)
-    return [str(each.message) for each in caught]
+    texts = [str(each.message) for each in caught]
+    return [text for text in texts if "another place or scale" not in text]  # which test_units.py is about
 
 
 def test_a_good_run_is_told_nothing_of():
@@ -34,9 +35,9 @@ def test_a_good_run_is_told_nothing_of():
 
 def test_parameters_that_still_march_are_named():
     (text,) = told(GANInference(location_model, scalar_discriminator(32)), 30 + DATA)
-    assert text.startswith("parameters still moved in one direction when the run ended: 'loc', by up to 0.")
+    assert text.startswith("parameters still moved in one direction when the run ended: 'loc', by up to ")
     assert "Run longer, or give them a higher rate" in text
-    assert pyro.param("loc").item() < 10
+    assert pyro.param("loc").item() < 25
 
 
 def test_a_run_that_is_long_enough_is_not():

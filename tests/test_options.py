@@ -40,9 +40,9 @@ def relativistic(real, fake):
     return softplus(fake - real).mean(), softplus(real - fake).mean()
 
 
-def slopes(logits, rows):
+def slopes(logits, rows, units=1.0):
     (gradients,) = torch.autograd.grad(logits.sum(), rows, create_graph=True)
-    return gradients.flatten(1).norm(dim=1)
+    return (units * gradients).flatten(1).norm(dim=1)
 
 
 class HandwrittenLoop:
@@ -333,7 +333,7 @@ PENALTIES = {
     "r2": (R2(3.0), lambda loop, real, fake, r, f: zero_centred(3.0, slopes(f, fake))),
     "relative": (
         R1(0.5, relative=True),
-        lambda loop, real, fake, r, f: zero_centred(0.5, slopes(r, real)) * real.var(0, correction=0).sum().detach(),
+        lambda loop, real, fake, r, f: zero_centred(0.5, slopes(r, real, real.std(0, correction=0).detach())) * 3,
     ),
     "gradient": (GradientPenalty(2.0), lambda loop, real, fake, r, f: gradient_penalty(loop, real, fake)),
     "both": (

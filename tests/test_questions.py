@@ -10,6 +10,8 @@ from models import location_model, network_model, networks, scalar_discriminator
 
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, GANInference, ImplicitKLqp
 
+pytestmark = pytest.mark.filterwarnings("ignore:the model.s draws have another place")  # ROWS are far on purpose
+
 ROWS = 5 + 100 * torch.randn(512, 3, generator=torch.Generator().manual_seed(0))
 
 
@@ -68,7 +70,8 @@ def test_a_question_before_training_does_not_fix_how_networks_standardize(build,
     for name, buffer in expected.items():
         # Draws that latents are standardized by are new ones; what the data standardize is the same to the last bit.
         if "posterior.own" in name or (".sites." in name and build is not gan):
-            assert torch.allclose(found[name], buffer, rtol=0.2, atol=10.0)
+            # Of 512 draws with deviation 100, means differ by 6 as a rule.
+            assert torch.allclose(found[name], buffer, rtol=0.2, atol=25.0)
         else:
             assert torch.equal(found[name], buffer)
 

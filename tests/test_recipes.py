@@ -11,7 +11,7 @@ from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback, StopWhen
 from pyro_gan.losses import Hinge, NonSaturating, Relativistic
 from pyro_gan.penalties import R1, Penalty, WeightClipping
-from pyro_gan.recipes import default_loss, default_optimizer, default_penalties, default_rate, edward
+from pyro_gan.recipes import PACE, default_loss, default_optimizer, default_penalties, default_rate, edward
 
 NOISE_SIZE = 2
 ROWS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
@@ -278,7 +278,7 @@ def test_a_parameter_that_appears_within_a_run_has_the_rate_of_the_others():
     noted, switch = Rates(), Switch()
     inference = GANInference(model, scalar_discriminator(4))
     inference.run(ROWS[:, 0], num_steps=10, progress=False, callbacks=[noted, switch])
-    assert noted.rates == pytest.approx([10 * default_rate(step / 10) for step in range(10)])
+    assert noted.rates == pytest.approx([PACE * default_rate(step / 10) for step in range(10)])
 
 
 def test_penalties_with_a_final_weight_fall_along_a_run_and_start_anew():

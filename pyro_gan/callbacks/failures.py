@@ -5,7 +5,8 @@ They do not show as errors: the losses look as they always do.
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -75,9 +76,10 @@ class WarnOfFailures(Callback):
         self.first = len(inference.history["step"])
         self.largest_norm = 0.0
         self.vanished_since: int | None = None
-        self.ways: list[float] = []
-        """How far an optimizer of Adam's kind can have moved a number from each mark to the next: its rates' sum."""
-        self.way = 0.0
+        self.ways: list[list[float]] = []
+        """How far an optimizer of Adam's kind can have moved a number of each group from each mark to the next: the
+        sum of the group's rates."""
+        self.way: list[float] = []
         self.drift = None
         self.marks: list[dict[str, Tensor]] = []
         self.marked_at = 0
@@ -86,12 +88,13 @@ class WarnOfFailures(Callback):
         clock = inference.clock
         start, piece = clock.num_steps // 2, max(1, clock.num_steps // (2 * NUM_MARKS))
         if clock.done > start and inference.optim.optimizer is not None:
-            self.way += max(group["lr"] for group in inference.optim.optimizer.param_groups)
+            rates = [float(group["lr"]) for group in inference.optim.optimizer.param_groups]
+            self.way = [before + rate for before, rate in zip_longest(self.way, rates, fillvalue=0.0)]
         if clock.num_steps >= FEWEST_STEPS and clock.done >= start and (clock.num_left % piece == 0):
             self._mark(inference)
         if clock.num_left == 0 and clock.num_steps >= FEWEST_STEPS:
             self._look_at_draws(inference)
-            self._look_at_movements()
+            self._look_at_movements(inference)
 
     def on_read(self, inference: Inference) -> None:
         self._look_at_probabilities(inference.history)
@@ -147,7 +150,7 @@ class WarnOfFailures(Callback):
         self.is_adam = type(optimizer).__name__.startswith(("Adam", "NAdam", "RAdam"))
         if self.marks:
             self.ways.append(self.way)
-        self.way = 0.0
+        self.way = []
         self.marks.append(
             {
                 name: leaf.detach().clone()
@@ -156,21 +159,26 @@ class WarnOfFailures(Callback):
             }
         )
 
-    def _look_at_movements(self) -> None:
+    def _look_at_movements(self, inference: Inference) -> None:
         """See whether parameters have gone one way, and to the last most of the way that their optimizer could go."""
         half = NUM_MARKS // 2
-        late, early = sum(self.ways[-half:]), sum(self.ways[-NUM_MARKS:-half])
-        if len(self.ways) < NUM_MARKS or not min(late, early) > 0:
+        if len(self.ways) < NUM_MARKS:
+            return
+        late, early = map(_sums, (self.ways[-half:], self.ways[-NUM_MARKS:-half]))
+        if not max(map(min, zip(late, early, strict=False)), default=0.0) > 0:
             return
         self.drift = Drift("", 0.0, "", 0.0)
-        marching = {}
+        marching, groups = {}, _groups(inference)
         for name, last in self.marks[-1].items():
+            late_way, early_way = (way[groups[name]] if groups[name] < len(way) else 0.0 for way in (late, early))
+            if not min(late_way, early_way) > 0:
+                continue
             if last.numel() and all(name in mark and mark[name].shape == last.shape for mark in self.marks):
                 moves = torch.stack([mark[name] for mark in self.marks]).double().diff(dim=0)
                 is_one_way = (moves > 0).all(0) | (moves < 0).all(0)
                 gone, before = (piece.sum(0).abs() for piece in (moves[-half:], moves[-NUM_MARKS:-half]))
-                part = _of_half(torch.where(is_one_way, gone / late, 0.0)) if self.is_adam else 0.0
-                pace = _of_half(torch.where(is_one_way, (gone / late) / (before / early), 0.0))
+                part = _of_half(torch.where(is_one_way, gone / late_way, 0.0)) if self.is_adam else 0.0
+                pace = _of_half(torch.where(is_one_way, (gone / late_way) / (before / early_way), 0.0))
                 self._note(name, part, pace)
                 if part > MARCHING:
                     marching[name] = float(moves.sum(0).abs().max())
@@ -195,6 +203,22 @@ class WarnOfFailures(Callback):
         if what not in self.told:
             self.told.add(what)
             warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def _sums(ways: Sequence[Sequence[float]]) -> list[float]:
+    """The sum of each group's ways; groups appear late."""
+    return [sum(each) for each in zip_longest(*ways, fillvalue=0.0)]
+
+
+def _groups(inference: Inference) -> dict[str, int]:
+    """By name, the group of the optimizer that a parameter of the generator's side is in."""
+    optimizer = inference.optim.optimizer
+    found = (
+        {}
+        if optimizer is None
+        else {leaf: number for number, group in enumerate(optimizer.param_groups) for leaf in group["params"]}
+    )
+    return {name: found[leaf] for name, leaf in inference.optim.parameters.items()}
 
 
 _PROBABILITIES = ("real_probability", "fake_probability")

@@ -9,6 +9,7 @@ from torch.utils.data import TensorDataset
 
 from pyro_gan.checks import is_real_number, shown
 from pyro_gan.players.batch import Batch, as_batch, is_array, mapped, number_of_rows
+from pyro_gan.training.minibatches import Invalid, without_invalid
 
 FEWEST_ROWS = 20
 """The fewest held-out rows that draws are compared with."""
@@ -25,7 +26,13 @@ class Parts(NamedTuple):
     transform: Callable[..., Any] | None
 
 
-def kept_apart(data: Any, held_out: Any, device: torch.device, transform: Callable[..., Any] | None) -> Parts:
+def kept_apart(
+    data: Any,
+    held_out: Any,
+    device: torch.device,
+    transform: Callable[..., Any] | None,
+    invalid: Invalid = "raise",
+) -> Parts:
     """Keep rows apart, which is all that is done to the data; no random state is used.
 
     Args:
@@ -33,6 +40,7 @@ def kept_apart(data: Any, held_out: Any, device: torch.device, transform: Callab
         held_out: The part of the rows, above 0 and below 1, or their number.
         device: Where the rows lie.
         transform: What the run applies to minibatches.
+        invalid: `"exclude"` to leave out rows that hold NaN or infinity before.
 
     Raises:
         TypeError: `held_out` is no number.
@@ -45,7 +53,8 @@ def kept_apart(data: Any, held_out: Any, device: torch.device, transform: Callab
             f"held_out={shown(held_out)} keeps rows of arrays apart, but data is a {type(data).__name__}. Pass tensors "
             "or arrays, or keep rows apart yourself and pass them to check(rows) after the run."
         )
-    rows = as_batch(data, device, "data", may_wait=True)
+    rows = as_batch(data, device, "data", may_wait=True, may_be_invalid=invalid == "exclude")
+    rows = without_invalid(rows, 1)
     total = number_of_rows(rows)
     number = _number(held_out, total)
     order = torch.randperm(total, generator=torch.Generator().manual_seed(SEED)).to(device)

@@ -89,7 +89,7 @@ class AdversarialInference(Stepping):
                 in hand; a second interrupt ends it at once.
         """
         num_steps = positive_integer("num_steps", num_steps)
-        parts = None if held_out is None else kept_apart(data, held_out, self.device, transform)
+        parts = None if held_out is None else kept_apart(data, held_out, self.device, transform, invalid)
         data, schedule = data if parts is None else parts.train, self.schedule()
         shown = [*progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
         batches = minibatches(data, batch_size, self.device, transform, invalid)

@@ -6,7 +6,7 @@ from itertools import islice, repeat
 from typing import Any, Unpack, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_gan.callbacks.failures import Drift
 from pyro_gan.checks import shown
@@ -21,7 +21,7 @@ from pyro_gan.players.exclusive import one_at_a_time
 from pyro_gan.players.first_look import builds_itself_later, kept_buffers, kept_random_state, take_buffers
 from pyro_gan.training.clock import Clock
 from pyro_gan.training.divergence import MEND, Diverged
-from pyro_gan.training.look import first_rows, look
+from pyro_gan.training.look import MoreRows, drawn_for_many, first_rows, look
 from pyro_gan.training.minibatches import Minibatches
 from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
 from pyro_gan.training.record import COLUMNS, Recorder, StepRecord
@@ -100,7 +100,7 @@ class Stepping(Algorithm):
                 "something that can be read again, such as a list or a DataLoader, or an endless generator."
             )
         if not self._is_ready or self._blanks:
-            self._get_ready_to_train(minibatches[0], batches.many() if isinstance(batches, Minibatches) else None)
+            self._get_ready_to_train(minibatches[0], batches.many if isinstance(batches, Minibatches) else None)
         self._last_batch = minibatches[-1]
         for_discriminator = minibatches[:k] if player != "generator" else ()
         for_generator = minibatches[-g:] if player != "discriminator" else ()
@@ -164,7 +164,7 @@ class Stepping(Algorithm):
         """Both players' optimizers by the names of their arguments."""
         return {"optim": self.optim, "optim_d": self.optim_d}
 
-    def get_ready(self, batch: Batch, many: Batch | None = None) -> None:
+    def get_ready(self, batch: Batch, many: MoreRows | None = None) -> None:
         """Before the first step, look at one minibatch; loaded values are in place then."""
         if not self._is_ready:
             look(self, self._step, batch, many)
@@ -172,7 +172,7 @@ class Stepping(Algorithm):
             self._is_ready = True
             self._loaded_state = None
 
-    def _get_ready_to_train(self, batch: Batch, many: Batch | None) -> None:
+    def _get_ready_to_train(self, batch: Batch, many: MoreRows | None) -> None:
         """Before the first step, look at its minibatch, build what a question built, and let a copy have its values."""
         for player in self.players().values():
             player.takes_over = True
@@ -187,18 +187,22 @@ class Stepping(Algorithm):
             self._blanks = {name: copy.deepcopy(each) for name, each in functions.items() if builds_itself_later(each)}
         self.get_ready(batch)
 
-    def _build_anew(self, batch: Batch, many: Batch | None) -> None:
+    def _build_anew(self, batch: Batch, many: MoreRows | None) -> None:
         """Have networks that built themselves for a question standardize by the first rows that train them."""
         blanks, self._blanks = self._blanks, {}
         with self.looking():
-            if "guide" in blanks:
-                arguments = self.guide_arguments(batch if many is None else many)
-                blanks["guide"].setup(*arguments.args, **arguments.kwargs)
-                take_buffers(cast(nn.Module, self.players()["guide"].function), blanks["guide"])
-            if "discriminator" in blanks:
-                rows = first_rows(self, self.draw(batch if many is None else many))
-                blanks["discriminator"].setup(dict(self.supports()), rows)
-                take_buffers(cast(nn.Module, self.discriminator.function), blanks["discriminator"])
+            batch, samples = drawn_for_many(self, many) or (batch, self.draw(batch))
+        with self.looking():  # once more, since buffers that a draw has met stay as they are
+            for name, blank in blanks.items():
+                built = cast(Any, self.players()[name].function)
+                if hasattr(blank, "build_as") and hasattr(built, "built"):
+                    blank.build_as(built.built())
+                if name == "guide":
+                    arguments = self.guide_arguments(batch)
+                    blank.setup(*arguments.args, **arguments.kwargs)
+                else:
+                    blank.setup(dict(self.supports()), first_rows(self, samples))
+                take_buffers(built, blank)
 
     def check_built(self, method: str) -> None:
         """Refuse a question to a discriminator that has still to build itself.

@@ -1,6 +1,6 @@
 """The look before the first step: everything is tried on one minibatch, and what can not work is refused."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -16,6 +16,9 @@ from pyro_gan.training.cautions import caution
 from pyro_gan.training.samples import Samples
 from pyro_gan.training.step import Game, Step
 from pyro_gan.training.units import warn_of_units
+
+MoreRows = Callable[[], Batch | None]
+"""Gives rows from all over the data, or `None` where there are none at hand."""
 
 
 class Unmet(Game, Protocol):
@@ -34,14 +37,14 @@ class Unmet(Game, Protocol):
         """The parameters of the generator's side that have been met and could be moved."""
 
 
-def look(game: Unmet, step: Step, batch: Batch, many: Batch | None) -> None:
+def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
     """Try everything on one minibatch, and make the optimizers.
 
     Args:
         game: The inference.
         step: Its step.
         batch: The minibatch.
-        many: More rows, by which networks that build themselves standardize, where there are more.
+        many: Gives more rows, by which networks that build themselves standardize, where there are more.
 
     Raises:
         TypeError, ValueError: Something does not fit; the message says what. Nothing has changed then.
@@ -71,20 +74,30 @@ def look(game: Unmet, step: Step, batch: Batch, many: Batch | None) -> None:
         player.settle()
 
 
-def samples_of_many(game: Unmet, many: Batch | None) -> Samples | None:
-    """Samples of more rows than a minibatch has, where a network has still to build itself by them.
-
-    A model that can only draw so many rows as a minibatch has is asked for no others.
-    """
-    if many is None or not any(builds_itself_later(player.function) for player in game.players().values()):
+def samples_of_many(game: Unmet, many: MoreRows | None) -> Samples | None:
+    """Samples of more rows than a minibatch has, where a network has still to build itself by them."""
+    if not any(builds_itself_later(player.function) for player in game.players().values()):
         return None
+    found = drawn_for_many(game, many)
+    return None if found is None else found[1]
+
+
+def drawn_for_many(game: Unmet, many: MoreRows | None) -> tuple[Batch, Samples] | None:
+    """More rows than a minibatch has, and samples for them.
+
+    A model that can only draw so many rows as a minibatch has, or always as many, is asked for no others.
+    """
     try:
         with kept_random_state(game.device), torch.no_grad():
-            samples = game.draw(many)
-            samples.check(many)
+            batch = None if many is None else many()
+            if batch is None:
+                return None
+            samples = game.draw(batch)
+            samples.check(batch)
     except Exception:  # whatever the model finds wrong, a minibatch of the usual size will show it, or not
         return None
-    return samples
+    numbers = {len(rows) for sample in (samples.real, samples.fake) for rows in sample.values()}
+    return (batch, samples) if len(numbers) == 1 else None
 
 
 def first_rows(game: Unmet, samples: Samples) -> dict[str, Tensor]:

@@ -280,7 +280,7 @@ def minibatches(
         data = data.tensors
     if is_array(data) or isinstance(data, tuple | Mapping):
         arrays = as_batch(data, device, "data", may_wait=True, may_be_invalid=invalid == "exclude")
-        stream: Stream = Gathered(_without_invalid(arrays, batch_size), batch_size, device)
+        stream: Stream = Gathered(without_invalid(arrays, batch_size), batch_size, device)
     elif invalid == "exclude":
         raise ValueError(
             f"invalid='exclude' looks at all rows beforehand, which takes arrays, but data is a {type(data).__name__}. "
@@ -298,7 +298,7 @@ def minibatches(
     return Minibatches(stream, transform)
 
 
-def _without_invalid(arrays: Batch, batch_size: int) -> Batch:
+def without_invalid(arrays: Batch, batch_size: int) -> Batch:
     """The rows that hold neither NaN nor infinity; how many others there are is told.
 
     Raises:

@@ -49,8 +49,8 @@ def _warn(site: str, what: str, moved: Tensor, target: Tensor) -> None:
     warnings.warn(
         "the {} have another place or scale than what they are to become like: {} is drawn as {:.3g} ± {:.3g}, but "
         "shall be {:.3g} ± {:.3g}. Weights get there by steps of a learning rate that knows no unit. Let the network "
-        "give standardized numbers, by pyro_gan.Standardized(network, rows); or standardize the data, by "
-        "transform=.".format(what, which, *numbers),
+        "give standardized numbers, by pyro_gan.Standardized(network, rows), or start plain numbers nearby; or "
+        "standardize the data, by transform=.".format(what, which, *numbers),
         RuntimeWarning,
         stacklevel=2,
     )
