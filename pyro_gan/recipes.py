@@ -2,8 +2,8 @@ r"""What an inference does when nothing else is said, and the classic recipe to 
 
 The default compares real and fake rows in pairs (Huang et al. 2024) and keeps the discriminator's slope small on the
 way from one to the other (Thanh-Tung et al. 2019). With both the game settles instead of circling. The penalty's weight
-is relative to the total variance of the rows, since it has the unit of a squared length; so one number serves data of
-any scale. It falls along a run, as the learning rates do: at first the discriminator should be smooth, so that modes
+is relative to the variance of each feature, since it has the unit of a squared length; so one number serves data of any
+scale. It falls along a run, as the learning rates do: at first the discriminator should be smooth, so that modes
 far from all samples are felt, and at last sharp.
 
 References:
