@@ -151,6 +151,35 @@ def test_a_guess_that_integers_are_labels_is_told():
         AutoDiscriminator(width=4, depth=1)(label=torch.arange(3).repeat(10), x=torch.randn(30))
 
 
+@pytest.mark.filterwarnings("ignore:'label' has integers of 10 kinds")
+def test_class_labels_are_learned_as_classes():
+    """Places on a circle, of which neighbours have labels far apart; as one number half of them are still mistaken."""
+    pyro.set_rng_seed(0)
+    angle = 2 * math.pi / 10 * torch.tensor([3, 7, 0, 5, 1, 9, 4, 8, 2, 6])
+    centers = torch.stack([angle.cos(), angle.sin()], 1)
+    labels = torch.randint(10, (20_000,))
+    generator = torch.nn.Sequential(
+        *(torch.nn.Linear(12, 64), torch.nn.LeakyReLU(0.2)),
+        *(torch.nn.Linear(64, 64), torch.nn.LeakyReLU(0.2)),
+        torch.nn.Linear(64, 2),
+    )
+
+    def model(x, label):
+        pyro.module("generator", generator)
+        with pyro.plate("data", len(label)):
+            eps = torch.randn(len(label), 2)
+            pyro.deterministic("label", label, event_dim=0)
+            one_hot = torch.nn.functional.one_hot(label, 10)
+            pyro.deterministic("x", generator(torch.cat([one_hot, eps], 1)), event_dim=1)
+
+    inference = GANInference(model, AutoDiscriminator(width=64, depth=2), site=["x", "label"])
+    data = {"x": centers[labels] + 0.05 * torch.randn(20_000, 2), "label": labels}
+    inference.run(data, num_steps=400, batch_size=256, progress=False)
+    asked = torch.arange(2000) % 10
+    drawn = inference.sample(2000, None, asked)["x"]
+    assert (torch.cdist(drawn, centers).argmin(1) == asked).double().mean() > 0.95
+
+
 def test_corners_of_a_simplex_are_labels_and_its_inside_is_mapped():
     corners = torch.eye(4, **DOUBLE)[torch.arange(40) % 4]
     assert torch.equal(coordinates_of(corners, constraints.simplex).to_real(corners), corners)
