@@ -70,6 +70,7 @@ class Coordinates(nn.Module):
     scale: Tensor
     reach: Tensor
     offset: Tensor
+    values: Tensor
 
     later_buffers: ClassVar[dict[str, float]] = {"reach": REACH, "offset": 0.0}
     """What states have not that were saved before features were bent, and the values that change nothing."""
@@ -95,6 +96,8 @@ class Coordinates(nn.Module):
         looks = not (is_plain or self.categories or self.is_image or kinds is not None)
         self.kinds = _kinds(support, rows) if looks else tuple(kinds or ())
         self.are_guessed = looks and bool(self.kinds)
+        if self.kinds:
+            self.register_buffer("values", torch.tensor(self.kinds, device=rows.device))
         self.support = support if self._is_mapped(support, rows) else None
         for bound, value in _tensor_bounds(self.support).items():  # buffers go where the module goes
             self.register_buffer(bound, value.to(dtype))
@@ -136,10 +139,12 @@ class Coordinates(nn.Module):
         Args:
             rows: Rows, with shape `(num_rows, *event_shape)`.
         """
-        if self.categories or self.kinds:
-            values = torch.tensor(tuple(self.categories or self.kinds), device=rows.device)
-            number, indicators = rows.unsqueeze(-1), (rows.unsqueeze(-1) == values).to(self.mean.dtype)
-            return indicators if self.categories else torch.cat([indicators, number.to(self.mean.dtype)], -1)
+        if self.categories:
+            values = torch.arange(self.categories.start, self.categories.stop, device=rows.device)
+            return (rows.unsqueeze(-1) == values).to(self.mean.dtype)
+        if self.kinds:
+            number = rows.unsqueeze(-1)
+            return torch.cat([number == self.values, number], -1).to(self.mean.dtype)
         rows = rows.to(self.mean.dtype)
         support = self._placed_support()
         return rows if support is None else biject_to(support).inv(interior(rows, support))
