@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 RUNS = {
     "bigan.py": (["--num-steps", "20", "--num-classifier-steps", "20"], ["bigan.png"]),
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
+    "evidence/sensitivity.py": (["--quick", "--recipes", "default"], ["sensitivity.png"]),
     "eight_schools.py": (["--num-steps", "5", "--num-draws", "20"], ["eight_schools.png"]),
     "gaussian_1d.py": (["--num-steps", "20"], ["gaussian_1d.png"]),
     "linear_regression.py": (["--num-steps", "20"], ["linear_regression.png"]),
@@ -33,7 +34,7 @@ RUNS = {
 
 
 def test_every_script_has_a_run():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(RUNS)
+    assert {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py")} == set(RUNS)
 
 
 @pytest.mark.parametrize("script", RUNS)
