@@ -115,9 +115,11 @@ def test_spreads_are_relative_and_robust():
     assert spread_ratios(rows, draws).tolist() == pytest.approx([0.25, 3.0, 1.0], rel=1e-5)
     draws[0, 0] = 1e6
     assert spread_ratios(rows, draws)[0].item() == pytest.approx(0.25, rel=0.02)
-    rare = torch.zeros(100, 1)
-    rare[0] = 1.0  # all quantiles are equal: deviations are compared
+    rare = torch.zeros(1000, 1)
+    rare[:60] = 1.0  # all quantiles are equal: deviations are compared
     assert spread_ratios(rare, 0.5 * rare).item() == pytest.approx(0.5)
+    rare[49:] = 0.0  # too few rows to say
+    assert spread_ratios(rare, 0.5 * rare).item() == 1.0
 
 
 def test_copies_among_rows_are_counted():

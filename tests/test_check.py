@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from pyro_gan import BiGANInference, GANInference, ImplicitKLqp, WGANInference
 from pyro_gan.callbacks import Callback
 from pyro_gan.callbacks.failures import Drift
-from pyro_gan.criticism.findings import finding
+from pyro_gan.criticism.findings import draws_against_rows, finding
 from pyro_gan.inference.verdict import PROBLEMS, Report
 from pyro_gan.players.first_look import random_states
 
@@ -555,3 +555,26 @@ def test_a_report_is_drawn():
     assert ax.get_title() == "GANInference: collapsed"
     again = Report("GANInference", table()[2:], "").plot(ax=ax)
     assert again is ax and ax.get_title() == "GANInference: passed"
+
+
+RARE = {
+    "a rare event": lambda n: torch.cat([torch.randn(n, 1), (torch.rand(n, 1) < 0.05).float()], 1),
+    "sparse pixels": lambda n: (torch.rand(n, 64) < torch.linspace(0.001, 0.5, 64)).float() * torch.rand(n, 64),
+    "rare amounts": lambda n: (torch.rand(n, 1) < 0.01).float() * torch.randn(n, 1).exp() * 100,
+}
+
+
+@pytest.mark.parametrize("kind", RARE)
+def test_exact_draws_of_what_is_rare_have_not_collapsed(kind):
+    for seed in range(10):
+        torch.manual_seed(seed)
+        real, fake = (RARE[kind](1000).double() for _ in range(2))
+        found = draws_against_rows(real, fake, [str(column) for column in range(real.shape[1])])
+        assert [each.problem for each in found if not each.passed] == []
+
+
+def test_a_rare_event_that_is_never_drawn_has_collapsed():
+    torch.manual_seed(0)
+    real = (torch.rand(2000, 1) < 0.05).double()
+    (spread,) = [each for each in draws_against_rows(real, 0 * real, ["x"]) if "spread" in each.name]
+    assert spread.problem == "collapsed" and not spread.passed

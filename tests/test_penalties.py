@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 from torch import nn
+from torch.distributions.constraints import integer_interval
 from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -325,6 +326,20 @@ def test_the_variance_is_a_constant():
     penalties = R1(relative=True)(judgement).sum() + 0 * judgement.real["x"].sum()
     (gradient,) = torch.autograd.grad(penalties, judgement.real["x"])
     assert gradient.tolist() == [0.0] * 5
+
+
+@pytest.mark.parametrize("penalty", [R1, R2, ZeroCentredGradientPenalty])
+def test_labels_beside_numbers_are_not_penalized_in_coordinates_either(penalty):
+    auto = AutoDiscriminator(width=8, depth=1)
+    auto.setup({"k": integer_interval(0, 2)}, {"x": torch.randn(40), "k": torch.arange(40) % 3})
+    player = Discriminator(auto, torch.device("cpu"), move=False)
+    rows = {"x": torch.randn(40, requires_grad=True), "k": torch.arange(40) % 3}
+    judgement = Judgement(player, rows, rows, player(rows), player(rows))
+    found = []
+    for site in None, "x":
+        torch.manual_seed(0)
+        found.append(penalty(relative=True, site=site)(judgement))
+    assert torch.equal(*found) and found[0].mean() > 0
 
 
 def test_an_absolute_penalty_is_in_units_of_the_rows_for_every_discriminator():

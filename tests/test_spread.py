@@ -122,6 +122,21 @@ def test_features_are_looked_at_one_by_one():
     assert (spread_of(rows).reach != REACH).tolist() == [[True, False, True]]
 
 
+def test_an_outlier_at_its_end_does_not_unbend_a_feature():
+    torch.manual_seed(0)
+    rows = (2 * torch.randn(4000, **DOUBLE)).exp()
+    before = coordinates_of(rows)(rows)
+    rows[0] = -999.0
+    after = coordinates_of(rows)(rows)
+    torch.testing.assert_close(after[1:], before[1:], atol=0.05, rtol=0.05)
+
+
+def test_draws_of_a_bent_feature_are_finite():
+    torch.manual_seed(0)
+    coordinates = Coordinates("x", constraints.real, LONG_TAILS["Cauchy"]().float(), torch.float32)
+    assert coordinates.to_support(torch.tensor([-1e4, 0.0, 1e4])).isfinite().all()
+
+
 # ---- labels
 
 
@@ -216,6 +231,14 @@ def test_dark_margins_and_pixels_that_are_hardly_lit_are_of_images():
     assert looks_like_images((rows * 255).to(torch.uint8))
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint16, torch.int8])
+def test_images_of_any_type_are_seen(dtype):
+    torch.manual_seed(0)
+    rows = (torch.rand(32, 9, 9) * (2 if dtype == torch.bool else 120)).to(torch.int16).to(dtype)
+    discriminator = AutoDiscriminator(width=8, depth=1)
+    assert discriminator(rows).shape == (32,) and discriminator.sites[0].is_image
+
+
 # ---- what can hardly be seen
 
 
@@ -300,3 +323,29 @@ def test_a_state_has_the_parts_of_networks_that_were_built_by_other_rows(tmp_pat
     few = {"x": torch.randn(2), "label": torch.tensor([1, 0])}
     other.evaluate_loss(few)
     assert torch.equal(other.log_ratio(rows), kept)
+
+
+@pytest.mark.filterwarnings("ignore:'label' has integers of 10 kinds")
+def test_a_question_by_rows_that_look_otherwise_is_refused_when_training_begins():
+    def model(batch_size):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        with pyro.plate("data", batch_size):
+            x = pyro.deterministic("x", loc + torch.randn(batch_size), event_dim=0)
+            pyro.deterministic("label", (3 * x).round().long() % 10, event_dim=0)
+
+    inference = GANInference(model, AutoDiscriminator(width=4, depth=1), site=["x", "label"])
+    inference.evaluate_loss({"x": torch.randn(4), "label": torch.arange(4)})
+    rows = {"x": torch.randn(100), "label": torch.arange(100) % 10}
+    with pytest.raises(ValueError, match=r"a question before .* the discriminator by rows .* at 'label'. Make the inf"):
+        inference.run(rows, num_steps=1, progress=False)
+
+
+def test_a_state_of_before_rows_were_looked_at_builds_as_then():
+    rows = torch.arange(3).repeat(20)
+    discriminator = AutoDiscriminator(width=4, depth=1)
+    discriminator.build_as(None)
+    discriminator(label=rows)
+    assert discriminator.sites[0].shape == ()
+    before = {name: value for name, value in discriminator.state_dict().items() if not name.endswith(("reach", "set"))}
+    discriminator.load_state_dict(before)
+    assert discriminator.sites[0].reach == REACH

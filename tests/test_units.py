@@ -94,6 +94,14 @@ def test_what_is_near_or_not_trained_is_not_told_of(near):
     warn_of_units(Samples({"x": real}, {"x": fake}, {}))
 
 
+def test_images_whose_margins_are_hardly_ever_lit_are_near_a_network_that_ends_in_a_sigmoid():
+    torch.manual_seed(0)
+    pixels = torch.rand(128, 81) * (torch.rand(128, 81) < torch.linspace(0.01, 1.0, 81))
+    pixels[:, 0] = 1e-3 * torch.rand(128)
+    drawn = torch.sigmoid(0.2 * torch.randn(128, 81, requires_grad=True))
+    warn_of_units(Samples({"x": pixels}, {"x": drawn}, {}))
+
+
 # ---- networks that build themselves
 
 
@@ -107,9 +115,10 @@ def test_they_are_standardized_by_rows_from_all_over_the_data_and_nothing_moves_
     stream = minibatches(rows, 32, torch.device("cpu"), noisy)
     before = torch.get_rng_state()
     (many,) = stream.many()
-    assert many.shape == (4096, 2) and torch.equal(torch.get_rng_state(), before)
+    assert many.shape == (1024, 2) and torch.equal(torch.get_rng_state(), before)
     assert many[0, 0].item() == pytest.approx(0.0, abs=1) and many[-1, 0].item() == pytest.approx(9999.0, abs=1)
     assert minibatches([(rows[:5],)], 32, torch.device("cpu")).many() is None
+    assert minibatches(rows[:100], 32, torch.device("cpu")).many()[0].shape == (99, 2)  # a plate of 100 is subsampled
     few = minibatches(rows[:20], 32, torch.device("cpu"))
     assert torch.equal(few.many()[0], rows[:20])
 
@@ -182,6 +191,33 @@ def test_plain_numbers_have_a_rate_of_their_own_and_parts_of_modules_have_not():
     fast = {name for name, rate in rates.items() if rate == pytest.approx(PACE * default_rate(0.0))}
     slow = {name for name, rate in rates.items() if rate == pytest.approx(default_rate(0.0))}
     assert fast == {"loc"} and fast | slow == set(rates) and len(rates) == 7
+
+
+def test_numbers_of_a_state_of_before_they_had_a_rate_of_their_own_keep_theirs():
+    network = nn.Linear(1, 1)
+
+    def model(batch_size):
+        pyro.module("network", network)
+        shift = pyro.param("shift", torch.tensor(0.0))
+        with pyro.plate("data", batch_size):
+            pyro.deterministic("x", network(torch.randn(batch_size, 1)) + shift, event_dim=1)
+
+    def rates(inference):
+        groups = inference.optim.optimizer.param_groups
+        return sorted(group["lr"] / default_rate(0.0) for group in groups)
+
+    inference = GANInference(model, nn.Linear(1, 1))
+    inference.step(torch.randn(8, 1))
+    assert rates(inference) == pytest.approx([1.0, PACE])
+    state = inference.state_dict()
+    options = [group["options"] for group in state["optim"]["groups"]]
+    for each in options:
+        del each["pace"]
+        each["lr"] = default_rate(0.0)
+    for other in (inference, GANInference(model, nn.Linear(1, 1))):
+        other.load_state_dict(state)
+        other.step(torch.randn(8, 1))
+        assert rates(other) == pytest.approx([1.0, 1.0])
 
 
 def test_the_g_and_k_distribution_is_found_by_all_defaults():

@@ -37,7 +37,7 @@ class SelfBuilding(nn.Module):
                 f"({type(images).__name__})."
             )
         self.images = images
-        self._as: Mapping[str, Mapping[str, Any]] = {}
+        self._as: Mapping[str, Mapping[str, Any]] | None = {}
         self._model: tuple[Any] = (model,)  # in a tuple, or its parameters would be this module's
 
     @property
@@ -48,13 +48,16 @@ class SelfBuilding(nn.Module):
     def built(self) -> dict[str, dict[str, Any]]:
         """What it saw in the first rows of each site that decides on its parts: labels and images."""
         sites = [module for module in self.modules() if isinstance(module, Coordinates)]
-        return {site.name: {"kinds": list(site.kinds), "is_image": site.is_image} for site in sites}
+        return {
+            site.name: {"kinds": list(site.kinds), "is_image": site.is_image, "is_mapped": site.support is not None}
+            for site in sites
+        }
 
-    def build_as(self, built: Mapping[str, Mapping[str, Any]]) -> None:
+    def build_as(self, built: Mapping[str, Mapping[str, Any]] | None) -> None:
         """Have the parts that another one has, whatever its own first rows look like.
 
         Args:
-            built: What :meth:`built` of the other returned.
+            built: What :meth:`built` of the other returned; `None` where it is of a version that did not look at rows.
         """
         self._as = built
 
@@ -69,7 +72,8 @@ class SelfBuilding(nn.Module):
         """
         of_shape, asked = is_image(tuple(rows.shape[1:])), self.images
         guessed = {"is_image": looks_like_images(rows) if asked is None else asked and of_shape}
-        return Coordinates(name, support, rows, dtype, **{**guessed, **self._as.get(name, {})})
+        known = {"kinds": (), "is_image": of_shape, "is_mapped": True} if self._as is None else self._as.get(name, {})
+        return Coordinates(name, support, rows, dtype, **{**guessed, **known})
 
     def extra_repr(self) -> str:
         return f"width={self.width}, depth={self.depth}{'' if self.is_built else ', not built before the first call'}"

@@ -63,6 +63,7 @@ class Coordinates(nn.Module):
         dtype: The coordinates' type.
         is_image: Whether the rows are images; by default their shape and their features' ranges tell.
         kinds: The values of labels; by default the rows tell whether they are such.
+        is_mapped: Whether the rows are mapped to the real line, where there is a map; by default they tell.
         is_plain: Whether mean and standard deviation of all rows standardize, whatever the rows look like.
     """
 
@@ -84,6 +85,7 @@ class Coordinates(nn.Module):
         *,
         is_image: bool | None = None,
         kinds: Sequence[int] | None = None,
+        is_mapped: bool | None = None,
         is_plain: bool = False,
     ) -> None:
         super().__init__()
@@ -98,7 +100,9 @@ class Coordinates(nn.Module):
         self.are_guessed = looks and bool(self.kinds)
         if self.kinds:
             self.register_buffer("values", torch.tensor(self.kinds, device=rows.device))
-        self.support = support if self._is_mapped(support, rows) else None
+        is_label = isinstance(innermost(support), type(constraints.simplex)) and _are_corners(rows)
+        is_mapped = not is_label if is_mapped is None else is_mapped
+        self.support = support if is_mapped and self._can_be_mapped(support) else None
         for bound, value in _tensor_bounds(self.support).items():  # buffers go where the module goes
             self.register_buffer(bound, value.to(dtype))
         for buffer in Spread._fields:
@@ -111,6 +115,11 @@ class Coordinates(nn.Module):
             Spread._fields, plain_spread(real, dims) if is_plain else spread_of(real), strict=True
         ):
             setattr(self, buffer, value)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name, value in self.later_buffers.items():
+            state_dict.setdefault(prefix + name, torch.full_like(self.scale, value))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
     def size(self) -> int:
@@ -203,11 +212,9 @@ class Coordinates(nn.Module):
                 stacklevel=2,
             )
 
-    def _is_mapped(self, support: Constraint, rows: Tensor) -> bool:
+    def _can_be_mapped(self, support: Constraint) -> bool:
         base = innermost(support)
         if support.is_discrete or isinstance(base, type(constraints.real)) or not has_bijection(support):
-            return False
-        if isinstance(base, type(constraints.simplex)) and _are_corners(rows):
             return False
         return not (self.is_image and isinstance(base, _INTERVALS))
 

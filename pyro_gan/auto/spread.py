@@ -50,6 +50,9 @@ FEWEST_ROWS = 50
 FEWEST_KINDS = 10
 """The number of different numbers up to which a feature is not bent."""
 
+FARTHEST = 30.0
+"""The argument of a hyperbolic sine beyond which a number that is drawn lies no farther out, some 10¹² scales."""
+
 NEAR = 0.01
 """The width of a coordinate within which numbers hardly differ."""
 
@@ -84,7 +87,8 @@ def spread_of(real: Tensor) -> Spread:
     """
     rows = real.reshape(len(real), -1)
     found = plain_spread(_without_outliers(rows, rows))
-    features = range(rows.shape[1]) if len(rows) >= FEWEST_ROWS else range(0)
+    # A feature that is mostly one number may have long tails beside it.
+    features = _is_long(rows).nonzero().flatten().tolist() if len(rows) >= FEWEST_ROWS else []
     for feature in features:
         bend = _bend(rows[:, feature])
         if bend is not None:
@@ -112,7 +116,8 @@ def numbers_at(standardized: Tensor, spread: Spread) -> Tensor:
         spread: How they are spread.
     """
     is_bent = spread.reach != REACH
-    bent = spread.reach * torch.sinh(torch.where(is_bent, standardized / spread.reach + spread.offset, 0.0))
+    argument = torch.where(is_bent, standardized / spread.reach + spread.offset, 0.0)
+    bent = spread.reach * torch.sinh(argument.clamp(-FARTHEST, FARTHEST))
     return spread.mean + spread.scale * torch.where(is_bent, bent, standardized)
 
 
@@ -126,19 +131,15 @@ def crowded(coordinates: Tensor, real: Tensor) -> list[tuple[int, float]]:
     Returns:
         Each such feature's number, and the part of its different numbers that lie there.
     """
-    found = []
-    for number, (feature, values) in enumerate(
-        zip(coordinates.reshape(len(coordinates), -1).T, real.reshape(len(real), -1).T, strict=True)
-    ):
-        order = torch.unique(values, return_inverse=True)[1]
-        places = feature.new_empty(int(order.max()) + 1).scatter_(0, order, feature).sort().values
-        if len(places) < FEWEST_ROWS:
-            continue
-        ends = torch.searchsorted(places, places + NEAR, right=True)
-        part = float((ends - torch.arange(len(places), device=ends.device)).max()) / len(places)
-        if part > 0.5:
-            found.append((number, part))
-    return found
+    places, order = coordinates.reshape(len(coordinates), -1).T.contiguous().sort()
+    numbers = real.reshape(len(real), -1).T.gather(1, order)
+    is_again = torch.cat([torch.zeros_like(numbers[:, :1], dtype=torch.bool), numbers.diff() == 0], 1)
+    places = places.masked_fill(is_again, torch.inf).sort().values
+    totals = (~is_again).sum(1)
+    near = torch.searchsorted(places, places + NEAR, right=True) - torch.arange(places.shape[1], device=places.device)
+    parts = near.masked_fill(places.isinf(), 0).amax(1) / totals
+    chosen = ((totals >= FEWEST_ROWS) & (parts > 0.5)).nonzero().flatten().tolist()
+    return [(feature, float(parts[feature])) for feature in chosen]
 
 
 def _without_outliers(rows: Tensor, like: Tensor) -> Tensor:
@@ -149,39 +150,45 @@ def _without_outliers(rows: Tensor, like: Tensor) -> Tensor:
 
 def _quantile(rows: Tensor, part: float) -> Tensor:
     """A quantile of each feature that is one of its rows, toward the end: few rows are all within."""
-    number = int(part * (len(rows) - 1)) if part < 0.5 else len(rows) - 1 - int((1 - part) * (len(rows) - 1))
-    return rows.sort(0).values[number]
+    return rows.sort(0).values[_place(part, len(rows))]
+
+
+def _place(part: float, num_rows: int) -> int:
+    return int(part * (num_rows - 1)) if part < 0.5 else num_rows - 1 - int((1 - part) * (num_rows - 1))
 
 
 def _bend(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """The bend of a feature's numbers, with shape `(num_rows,)`, or `None` where they need none."""
-    center, size = _end_or_middle(values) or (None, None)
-    if center is None or size is None or not size > 0:
+    found = _end_or_middle(values)
+    if found is None or not found[1] > 0:
         return None
+    center, size = found
     bent = torch.asinh((values - center) / size)
     scale, offset = torch.std_mean(_without_outliers(bent, bent), 0, correction=0)
-    return (center, size * scale, 1 / scale, offset) if scale > 0 else None
+    return (center, size * scale, 1 / scale, offset) if scale > 1 / REACH else None
 
 
 def _end_or_middle(values: Tensor) -> tuple[Tensor, Tensor] | None:
     """Where a feature with long tails is bent, and at which distance; `None` where its tails are not long."""
     for sign in (1, -1):
         outward = sign * values
-        end = outward.min()
-        inner = outward[outward > end] if (outward == end).double().mean() >= ATOM else outward
+        end = _quantile(outward, OUTER)
+        is_at_end = outward <= end
+        is_atom = is_at_end.double().mean() >= ATOM
+        inner = outward[~is_at_end] if is_atom else outward
         if len(inner) < FEWEST_ROWS or len(inner.unique()) < FEWEST_KINDS:
             return None
         low, median, high = (_quantile(inner, part) for part in (OUTER, 0.5, 1 - OUTER))
         if _is_long(inner) and high - median > ONE_SIDED * (median - low):
-            distances = (outward - end)[outward > end]
-            return sign * end, _quantile(distances, SMALL)
+            return sign * end, _quantile((outward - end)[~is_at_end], SMALL)
     if not _is_long(values):
         return None
     middle = (values.median() - (-values).median()) / 2  # torch's is the lower one of two
     return middle, (_quantile(values, 0.75) - _quantile(values, 0.25)) / 2
 
 
-def _is_long(values: Tensor) -> bool:
-    quarter, three_quarters = _quantile(values, 0.25), _quantile(values, 0.75)
-    reach = _quantile(values, 1 - OUTER) - _quantile(values, OUTER)
-    return bool(reach > LONG * (three_quarters - quarter))
+def _is_long(values: Tensor) -> Tensor:
+    """Whether tails are long, of numbers with shape `(num_rows, *)`, of each feature."""
+    ordered = values.sort(0).values
+    low, quarter, three_quarters, high = (ordered[_place(part, len(values))] for part in (OUTER, 0.25, 0.75, 1 - OUTER))
+    return high - low > LONG * (three_quarters - quarter)

@@ -75,6 +75,13 @@ def _excess(x: Tensor, y: Tensor, width: float) -> float:
     return max(0.0, float((above - torch.searchsorted(y, places, right=True) / len(y)).max()))
 
 
+OFTEN = 0.05
+"""The part of the rows from which on a number comes often."""
+
+FEWEST_UNUSUAL = 50
+"""The number of rows with another number than the most usual one below which nothing is said of a spread."""
+
+
 def spread_ratios(real: Tensor, fake: Tensor) -> Tensor:
     """The spread of each column of draws over the data's.
 
@@ -84,7 +91,8 @@ def spread_ratios(real: Tensor, fake: Tensor) -> Tensor:
 
     Returns:
         The larger of the ratios of two distances between quantiles, 1/4 and 3/4, 1/20 and 19/20; of standard deviations
-        where the data's quantiles are equal, and 1 where the data are constant. With shape `(size,)`.
+        where one number comes often, on which a quantile may lie or not. It is 1 where the data are constant, or too
+        few rows have another number than that. With shape `(size,)`.
     """
     rows, draws = real.double(), fake.double()
     ratios = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
@@ -93,9 +101,9 @@ def spread_ratios(real: Tensor, fake: Tensor) -> Tensor:
         widths, others = (torch.quantile(each, at, dim=0).diff(dim=0)[0] for each in (rows, draws))
         ratios = torch.where(widths > 0, torch.maximum(ratios, others / widths), ratios)
     of_rows, of_draws = rows.std(0, correction=0), draws.std(0, correction=0)
-    is_flat = torch.quantile(rows, RANGES[1][0], dim=0) == torch.quantile(rows, RANGES[1][1], dim=0)
-    ratios = torch.where(is_flat, of_draws / of_rows, ratios)
-    return torch.where(of_rows > 0, ratios, torch.ones_like(ratios)).cpu()
+    is_usual = rows == rows.mode(0).values
+    ratios = torch.where(is_usual.double().mean(0) >= OFTEN, of_draws / of_rows, ratios)
+    return torch.where((~is_usual).sum(0) >= FEWEST_UNUSUAL, ratios, torch.ones_like(ratios)).cpu()
 
 
 def accuracy(real: Tensor, fake: Tensor, seed: int = 0) -> float:

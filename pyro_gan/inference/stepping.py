@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_gan.callbacks.failures import Drift
-from pyro_gan.checks import shown
+from pyro_gan.checks import listed, shown
 from pyro_gan.inference.algorithm import Algorithm
 from pyro_gan.inference.apart import Parts
 from pyro_gan.inference.options import Options, StepLosses
@@ -195,13 +195,12 @@ class Stepping(Algorithm):
         with self.looking():  # once more, since buffers that a draw has met stay as they are
             for name, blank in blanks.items():
                 built = cast(Any, self.players()[name].function)
-                if hasattr(blank, "build_as") and hasattr(built, "built"):
-                    blank.build_as(built.built())
                 if name == "guide":
                     arguments = self.guide_arguments(batch)
                     blank.setup(*arguments.args, **arguments.kwargs)
                 else:
                     blank.setup(dict(self.supports()), first_rows(self, samples))
+                _check_built_alike(name, built, blank)
                 take_buffers(built, blank)
 
     def check_built(self, method: str) -> None:
@@ -221,3 +220,18 @@ class Stepping(Algorithm):
 
     def _batch(self, batch: tuple[Any, ...]) -> Batch:
         return as_batch(batch[0] if len(batch) == 1 else batch, self.device, is_own=True)
+
+
+def _check_built_alike(name: str, built: Any, blank: Any) -> None:
+    """Refuse rows to train on that look otherwise than those of a question by which a network was built.
+
+    Raises:
+        ValueError: They do, as labels of few rows that looked like numbers.
+    """
+    if hasattr(built, "built") and built.built() != blank.built():
+        sites = [site for site, seen in blank.built().items() if seen != built.built().get(site)]
+        raise ValueError(
+            f"a question before the first step has built the {name} by rows that look otherwise than those to train "
+            f"on: labels, images or corners of a simplex are others at {listed(sites)}. Make the inference anew, and "
+            "ask after the first step."
+        )

@@ -169,11 +169,17 @@ class SquaredGradient(SitePenalty):
         return critic.judge(coordinates), coordinates, critic.coordinates(judgement.real)
 
     def penalize(
-        self, logits: Tensor, rows: dict[str, Tensor], reference: dict[str, Tensor], real: dict[str, Tensor]
+        self,
+        sites: Sequence[str],
+        logits: Tensor,
+        rows: dict[str, Tensor],
+        reference: dict[str, Tensor],
+        real: dict[str, Tensor],
     ) -> Tensor:
         """The penalty at each row.
 
         Args:
+            sites: The sites that are covered.
             logits: The logits of the rows, with shape `(num_rows,)`.
             rows: The rows by site, each with shape `(num_rows, *event_shape)`.
             reference: The rows by site whose variances the weight is relative to.
@@ -182,7 +188,6 @@ class SquaredGradient(SitePenalty):
         Returns:
             The penalties, with shape `(num_rows,)`.
         """
-        sites = self.covered_sites(rows)
         gradients = _gradients(logits, [rows[site] for site in sites])
         half = (self._weight / 2).to(logits.dtype)
         if not self.relative:
@@ -214,7 +219,7 @@ class R1(SquaredGradient):
 
     def __call__(self, judgement: Judgement) -> Tensor:
         logits, rows, real = self.seen(judgement, judgement.real_logits, judgement.real)
-        return self.penalize(logits, rows, real, real)
+        return self.penalize(self.covered_sites(judgement.real), logits, rows, real, real)
 
 
 class R2(SquaredGradient):
@@ -229,7 +234,7 @@ class R2(SquaredGradient):
 
     def __call__(self, judgement: Judgement) -> Tensor:
         logits, rows, real = self.seen(judgement, judgement.fake_logits, judgement.fake)
-        return self.penalize(logits, rows, real, real)
+        return self.penalize(self.covered_sites(judgement.fake), logits, rows, real, real)
 
 
 class ZeroCentredGradientPenalty(SquaredGradient):
@@ -260,7 +265,7 @@ class ZeroCentredGradientPenalty(SquaredGradient):
         judge, real, fake = players(judgement, self.relative)
         rows = _interpolate(real, fake, sites, at_ends=True)
         both = {site: torch.cat([real[site], fake[site]]) for site in sites} if self.relative else {}
-        return self.penalize(judge(rows), {site: rows[site] for site in sites}, both, real)
+        return self.penalize(sites, judge(rows), rows, both, real)
 
 
 class GradientPenalty(SitePenalty):

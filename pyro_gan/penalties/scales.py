@@ -45,8 +45,8 @@ def are_in_one_unit(real: Tensor) -> Tensor:
     Args:
         real: Rows, with shape `(num_rows, *event_shape)`.
     """
-    ranges = (real.detach().amax(0) - real.detach().amin(0)).flatten()
-    ranges = ranges if ranges.is_floating_point() else ranges.double()
+    real = real.detach() if real.is_floating_point() else real.double()
+    ranges = (real.amax(0) - real.amin(0)).flatten()
     varying = ranges > 0
     typical, largest = torch.where(varying, ranges, torch.nan).nanmedian(), ranges.max()
     num_small = (varying & (ranges < largest / MUCH_SMALLER)).sum()

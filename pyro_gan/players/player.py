@@ -139,8 +139,8 @@ class Player:
         """
         self.check_state_dict(state)
         self._loaded = {"parameters": dict(state["parameters"]), "others": state["others"]}
-        if "built" in state and hasattr(self.function, "build_as"):
-            self.function.build_as(state["built"])
+        if hasattr(self.function, "build_as"):
+            self.function.build_as(state.get("built"))
         for name, parameter in list(self.parameters.items()):
             self.fill(name, parameter)
         self.settle()

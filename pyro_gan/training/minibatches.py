@@ -25,7 +25,7 @@ from pyro_gan.players.batch import Batch, as_batch, is_array, mapped, named, num
 from pyro_gan.players.devices import creating_on
 from pyro_gan.players.first_look import RandomStates, kept_random_state, random_states, set_random_states
 
-MANY = 4096
+MANY = 1024
 """The rows by which networks that build themselves standardize, where there are so many."""
 
 Invalid = Literal["raise", "exclude"]
@@ -87,7 +87,8 @@ class Gathered(Stream):
         return mapped(self.arrays, lambda array: _gather(array, index))
 
     def spread_out(self, number: int) -> Batch:
-        """Up to so many rows, evenly spread over the data."""
+        """Up to so many rows, spread over the data; not all, so that a plate over all is seen to be subsampled."""
+        number = min(number, max(self.size, self.num_rows - 1))
         return mapped(self.arrays, lambda array: _gather(array, _spread_out(array, number)))
 
     def description(self) -> dict[str, Any]:
@@ -225,7 +226,7 @@ class Minibatches:
         return transformed(next(self.stream), self.transform, self.stream.device)
 
     def many(self) -> Batch | None:
-        """Up to 4,096 rows from all over the data, transformed, where all of them are at hand; nothing moves on."""
+        """Up to 1,024 rows from all over the data, transformed, where all of them are at hand; nothing moves on."""
         if not isinstance(self.stream, Gathered):
             return None
         with kept_random_state(self.stream.device):

@@ -57,6 +57,8 @@ class PlayerOptimizer:
         self._chosen: dict[str, Any] = {}
         self._progress = 0.0
         self._known: set[Tensor] = set()
+        self._unpaced: set[str] = set()
+        """Parameters of a loaded state in which none had a pace."""
 
     @property
     def is_default(self) -> bool:
@@ -215,10 +217,17 @@ class PlayerOptimizer:
         if self._loaded is None:
             return
         optimizer, current = self._made(), self.state_dict()
+        for group in self._loaded["groups"]:
+            if self.is_default and "pace" not in group.get("options", {"pace": None}):
+                self._unpaced.update(group["names"])
         for group in current["groups"]:
             same = [other for other in self._loaded["groups"] if set(other["names"]) & set(group["names"])]
             if same and "options" in same[0]:  # once: later the options are those that the run has come to
                 group["options"] = same[0].pop("options")
+        for group in current["groups"]:  # a state of before plain numbers had a pace goes on at its own
+            if before := self._unpaced.intersection(group["names"]):
+                group["options"]["pace"] = 1.0
+                self._unpaced -= before
         for name in self.parameters:
             if name in self._loaded["state"]:
                 current["state"][name] = self._loaded["state"].pop(name)

@@ -9,6 +9,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from pyro_gan.penalties.scales import FEWEST_PIXELS, are_in_one_unit
 from pyro_gan.training.samples import Samples
 
 FAR = 100.0
@@ -38,6 +39,8 @@ def warn_of_units(samples: Samples) -> None:
 
 def _warn(site: str, what: str, moved: Tensor, target: Tensor) -> None:
     (place, scale), (target_place, target_scale) = map(_place_and_scale, (moved, target))
+    if target.shape[1] >= FEWEST_PIXELS and are_in_one_unit(target):  # a pixel at the margin is hardly ever lit
+        scale, target_scale = (each.square().mean().sqrt().expand_as(each) for each in (scale, target_scale))
     varies = (scale > 0) & (target_scale > 0)
     away = (target_place - place).abs() + target_scale
     is_far = varies & ((away > FAR * scale.clamp(min=NARROW)) | (target_scale < scale / FAR))
