@@ -60,8 +60,8 @@ def default_optimizer(
         parameters: The parameters.
         decaying: Those among them that decay. Inferences give the parameters of modules with an attribute
             `decays = True`, which :class:`~pyro_gan.AutoImplicitGuide` has.
-        numbers: Those among them that are plain numbers. Inferences give what the model registers by `pyro.param` with
-            at most one dimension, and is no part of a module.
+        numbers: Those among them that are plain numbers. Inferences give what the model, and a guide, registers by
+            `pyro.param` with at most one dimension, and is no part of a module.
 
     References:
         Loshchilov and Hutter (2019), "Decoupled Weight Decay Regularization", algorithm 2.

@@ -7,7 +7,8 @@ For each row it draws noise :math:`\epsilon \sim N(0, I)` and gives the latents
 where :math:`u` are the standardized coordinates of the observation, :math:`h` what convolutions make of those of
 images, :math:`g` the latents that all rows share, :math:`f` a fully connected network, :math:`T` the bijection from the
 real line to the sites' supports, and :math:`\mu` and :math:`\sigma` the mean and the standard deviation of prior draws
-on the real line. The linear path :math:`A` starts by passing noise on and :math:`f` near 0, so that the guide starts
+on the real line, outliers aside; where these have long tails, :math:`\mu + \sigma v` is the hyperbolic sine of such a
+line (:mod:`pyro_gan.auto.spread`). The linear path :math:`A` starts by passing noise on and :math:`f` near 0, so that the guide starts
 near the prior, site by site; this path alone can meet the posterior of a linear Gaussian model. The weights of
 :math:`f` and :math:`h` decay under the default optimizer, those of :math:`A` do not, so that a posterior is linear
 where nothing speaks against it. Latents that all rows share are :math:`T(\mu + \sigma (A \epsilon + f(\epsilon)))`:
