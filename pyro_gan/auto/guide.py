@@ -8,11 +8,11 @@ where :math:`u` are the standardized coordinates of the observation, :math:`h` w
 images, :math:`g` the latents that all rows share, :math:`f` a fully connected network, :math:`T` the bijection from the
 real line to the sites' supports, and :math:`\mu` and :math:`\sigma` the mean and the standard deviation of prior draws
 on the real line, outliers aside; where these have long tails, :math:`\mu + \sigma v` is the hyperbolic sine of such a
-line (:mod:`pyro_gan.auto.spread`). The linear path :math:`A` starts by passing noise on and :math:`f` near 0, so that the guide starts
-near the prior, site by site; this path alone can meet the posterior of a linear Gaussian model. The weights of
-:math:`f` and :math:`h` decay under the default optimizer, those of :math:`A` do not, so that a posterior is linear
-where nothing speaks against it. Latents that all rows share are :math:`T(\mu + \sigma (A \epsilon + f(\epsilon)))`:
-they depend on no row.
+line (:mod:`pyro_gan.auto.spread`). The linear path :math:`A` starts by passing noise on and :math:`f` near 0, so that
+the guide starts near the prior, site by site; this path alone can meet the posterior of a linear Gaussian model. The
+weights of :math:`f` and :math:`h` decay under the default optimizer, those of :math:`A` do not, so that a posterior is
+linear where nothing speaks against it. Latents that all rows share are
+:math:`T(\mu + \sigma (A \epsilon + f(\epsilon)))`: they depend on no row.
 
 What the guide can not tell: its density. Its draws can be compared with others, as
 :class:`~pyro_gan.BiGANInference` does; what needs log q, such as the evidence lower bound, sees a point mass, and makes
