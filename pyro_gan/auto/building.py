@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.coordinates import Coordinates, is_image, looks_like_images
+from pyro_gan.auto.coordinates import Coordinates, is_image
 from pyro_gan.checks import positive_integer, shown
 
 
@@ -70,10 +70,10 @@ class SelfBuilding(nn.Module):
             rows: Its first rows, with shape `(num_rows, *event_shape)`.
             dtype: The coordinates' type.
         """
-        of_shape, asked = is_image(tuple(rows.shape[1:])), self.images
-        guessed = {"is_image": looks_like_images(rows) if asked is None else asked and of_shape}
+        of_shape = is_image(tuple(rows.shape[1:]))
+        asked = {"is_image": None if self.images is None else self.images and of_shape}
         known = {"kinds": (), "is_image": of_shape, "is_mapped": True} if self._as is None else self._as.get(name, {})
-        return Coordinates(name, support, rows, dtype, **{**guessed, **known})
+        return Coordinates(name, support, rows, dtype, **{**asked, **known})
 
     def extra_repr(self) -> str:
         return f"width={self.width}, depth={self.depth}{'' if self.is_built else ', not built before the first call'}"

@@ -86,7 +86,7 @@ def spread_of(real: Tensor) -> Spread:
         real: Numbers, with shape `(num_rows, *shape)`.
     """
     rows = real.reshape(len(real), -1)
-    found = plain_spread(_without_outliers(rows, rows))
+    found = plain_spread(_without_outliers(rows))
     # A feature that is mostly one number may have long tails beside it.
     features = _is_long(rows).nonzero().flatten().tolist() if len(rows) >= FEWEST_ROWS else []
     for feature in features:
@@ -142,9 +142,9 @@ def crowded(coordinates: Tensor, real: Tensor) -> list[tuple[int, float]]:
     return [(feature, float(parts[feature])) for feature in chosen]
 
 
-def _without_outliers(rows: Tensor, like: Tensor) -> Tensor:
+def _without_outliers(rows: Tensor) -> Tensor:
     """Rows with those farthest out moved to the ends of the others; features that are constant then stay."""
-    lower, upper = _quantile(like, OUTER), _quantile(like, 1 - OUTER)
+    lower, upper = _quantile(rows, OUTER), _quantile(rows, 1 - OUTER)
     return torch.where(lower < upper, rows.clamp(lower, upper), rows)
 
 
@@ -164,7 +164,7 @@ def _bend(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         return None
     center, size = found
     bent = torch.asinh((values - center) / size)
-    scale, offset = torch.std_mean(_without_outliers(bent, bent), 0, correction=0)
+    scale, offset = torch.std_mean(_without_outliers(bent), 0, correction=0)
     return (center, size * scale, 1 / scale, offset) if scale > 1 / REACH else None
 
 

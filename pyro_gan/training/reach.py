@@ -83,12 +83,13 @@ class Reach:
         if not self._lost:
             return
         self._num_lost += 1
+        if self._num_lost != LONG and self._num_lost < TOO_LONG:
+            return
         text = (
             f"parameters of the generator's side have had no gradient for {self._num_lost} steps, as they had before, "
             f"and are no longer trained: {listed(sorted(self._lost))}. Leave out what detaches them, or freeze them by "
             "requires_grad_(False)."
         )
-        if self._num_lost == LONG:
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
         if self._num_lost >= TOO_LONG:
             raise ValueError(text)
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
