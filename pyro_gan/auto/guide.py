@@ -36,6 +36,7 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.building import SelfBuilding, check_event_shape, check_lengths
 from pyro_gan.auto.calls import first_call, named_by_site
 from pyro_gan.auto.coordinates import fixed_support
+from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent, Prototype, look_at
 from pyro_gan.auto.posterior import NoiseNetwork, Posterior
 from pyro_gan.auto.registering import check_store, register
@@ -172,12 +173,21 @@ class AutoImplicitGuide(SelfBuilding):
         if self._subsamples_rows:
             index = plates[self._row_plate.name].indices
             rows = {name: values[index.to(values.device)] for name, values in rows.items()}
-        shared, own = self._shared_noise(), self._own_noise(rows, plates)
-        around = () if shared is None else shared.shape[:-1]  # the sizes of plates around the guide
-        if shared is not None and own is not None:
-            shared = shared.reshape(own.shape[:-2] + shared.shape[-1:])
-        values = self.posterior(own, shared, rows)
-        return {latent.name: _draw(latent, values[latent.name], plates, around) for latent in self._latents}
+        noise, around = self._noises(rows, plates)
+        latents = {latent.name: latent for latent in self._latents}
+        drawn: dict[str, Tensor] = {}
+
+        def draw(site: Labels, logits: Tensor) -> Tensor:
+            latent = latents[site.name]
+            logits = _placed(latent, logits, site.shape, around)
+            drawn[site.name] = _draw(latent, site.distribution(logits), plates)
+            return site(drawn[site.name]).expand_as(logits)
+
+        for name, value in self.posterior(noise, rows, draw).items():
+            latent = latents[name]
+            value = _placed(latent, value, latent.draws.shape[1:], around)
+            drawn[name] = _draw(latent, dist.Delta(value, event_dim=latent.event_dim), plates)
+        return {name: drawn[name] for name in latents}
 
     def extra_repr(self) -> str:
         noise = "" if self.noise_dim is None else f", noise_dim={self.noise_dim}"
@@ -219,25 +229,35 @@ class AutoImplicitGuide(SelfBuilding):
         full_size = num_rows if frame.size == frame.full_size else max(num_rows, frame.full_size)
         return pyro.plate(frame.name, full_size, subsample_size=num_rows, dim=frame.dim)
 
-    def _shared_noise(self) -> Tensor | None:
-        """The noise of latents that all rows share, with shape `(*, noise_dim)`."""
-        network = self.posterior.shared
-        return None if network is None else self._noise("shared_noise", network, (), 1)
+    def _noises(
+        self, rows: dict[str, Tensor], plates: dict[str, Any]
+    ) -> tuple[dict[str, Tensor], tuple[int, ...]]:
+        """The noise of each network, and the sizes of plates around the guide, which noise for all rows has in front.
 
-    def _own_noise(self, rows: dict[str, Tensor], plates: dict[str, Any]) -> Tensor | None:
+        That of latents that all rows share has shape `(*, noise_dim)`, that of others `(*, num_rows, noise_dim)`.
+        """
+        networks = self.posterior.networks()
+        shared = {name: self._noise(name, networks[name], (), 1) for name in networks if name.startswith("shared")}
+        own = {name: self._own_noise(name, networks[name], rows, plates) for name in networks if name not in shared}
+        around = next((tuple(each.shape[:-1]) for each in shared.values()), ())
+        for name, noise in shared.items() if own else ():
+            shared[name] = noise.reshape(next(iter(own.values())).shape[:-2] + noise.shape[-1:])
+        return {**shared, **own}, around
+
+    def _own_noise(
+        self, name: str, network: NoiseNetwork, rows: dict[str, Tensor], plates: dict[str, Any]
+    ) -> Tensor:
         """The noise of the rows, with shape `(*, num_rows, noise_dim)`; dimensions before it are of plates around."""
-        network = self.posterior.own
-        if network is None:
-            return None
         num_rows = len(next(iter(rows.values())))
         if self._row_plate is None:
-            return self._noise("noise", network, (num_rows,), 2)
+            return self._noise(name, network, (num_rows,), 2)
         num_inner = -self._row_plate.dim - 1
         with plates[self._row_plate.name]:
-            noise = self._noise("noise", network, (num_rows, *num_inner * (1,)), 1)
+            noise = self._noise(name, network, (num_rows, *num_inner * (1,)), 1)
         return noise.reshape(*noise.shape[: -num_inner - 2], num_rows, network.noise_dim)
 
-    def _noise(self, suffix: str, network: NoiseNetwork, shape: tuple[int, ...], num_event_dims: int) -> Tensor:
+    def _noise(self, stage: str, network: NoiseNetwork, shape: tuple[int, ...], num_event_dims: int) -> Tensor:
+        suffix = "noise" if stage == "own" else f"{stage}_noise"
         zeros = network.linear.bias.new_zeros(*shape, network.noise_dim)
         noise: Tensor = pyro.sample(
             f"{self.name}.{suffix}", dist.Normal(zeros, 1.0).to_event(num_event_dims), infer={"is_auxiliary": True}
@@ -245,15 +265,19 @@ class AutoImplicitGuide(SelfBuilding):
         return noise
 
 
-def _draw(latent: Latent, value: Tensor, plates: dict[str, Any], around: tuple[int, ...]) -> Tensor:
+def _placed(latent: Latent, value: Tensor, shape: tuple[int, ...], around: tuple[int, ...]) -> Tensor:
+    """What a latent of that shape is drawn from; the plates of one without rows take the place of the last around."""
+    if latent.has_rows:
+        return value
+    return value.reshape(around[: max(0, len(around) - latent.num_batch_dims)] + shape)
+
+
+def _draw(latent: Latent, distribution: Any, plates: dict[str, Any]) -> Tensor:
     """Draw a latent in its plates."""
-    if not latent.has_rows:  # its own plates take the place of the last dimensions around
-        shape = latent.draws.shape[1:]
-        value = value.reshape(around[: max(0, len(around) - latent.num_batch_dims)] + shape)
     with ExitStack() as stack:
         for frame in latent.plates:
             stack.enter_context(plates[frame.name])
-        drawn: Tensor = pyro.sample(latent.name, dist.Delta(value, event_dim=latent.event_dim))
+        drawn: Tensor = pyro.sample(latent.name, distribution)
     return drawn
 
 

@@ -15,10 +15,12 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.coordinates import fixed_support, has_bijection, have_same_bounds
+from pyro_gan.auto.coordinates import fixed_support, has_bijection, have_same_bounds, innermost
+from pyro_gan.auto.labels import MOST_VALUES, number_of_values
 from pyro_gan.checks import listed
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.dependence import Kind, data_sites, dependence
+from pyro_gan.players.discrete import is_finite
 from pyro_gan.players.first_look import kept_buffers
 from pyro_gan.players.handler import drawn_shape, is_one_of, is_random_variable
 
@@ -42,6 +44,11 @@ class Latent(NamedTuple):
     event_dim: int
     plates: tuple[Any, ...]
     """The frames of its plates."""
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether it has finitely many values."""
+        return bool(self.support.is_discrete)
 
 
 class Prototype(NamedTuple):
@@ -71,7 +78,7 @@ def look_at(
         given: Names by which the guide is called, which are no latent sites either.
 
     Raises:
-        ValueError: There is no latent site, or one is discrete, has no bijection from the real line to its support, has
+        ValueError: There is no latent site, or one is discrete with too many values, has no bijection from the real line to its support, has
             a support that depends on others, or lies in a sequential plate or in one outside that of the rows.
     """
     num_rows = next((len(values) for values in rows.values()), None)
@@ -81,6 +88,7 @@ def look_at(
     data = {*given, *data_sites(kinds, lambda: dependence(model, arguments), {*declared, *given} & set(first))}
     observed = {name: site for name, site in first.items() if name in data}
     latent = {name: site for name, site in first.items() if name not in data and kinds[name] is not Kind.COMPUTED}
+    latent = {name: site for name, site in latent.items() if not site["infer"].get("enumerate")}
     _check_any(latent, first, kinds)
     for name, site in latent.items():
         _check(name, site)
@@ -145,13 +153,13 @@ def _kind(site: Any) -> Kind:
 
 def _check(name: str, site: Any) -> None:
     support = site["fn"].support
-    if support.is_discrete:
+    if support.is_discrete and not _has_few_values(support, site["value"]):
         raise ValueError(
-            f"the latent site {name!r} is discrete ({support}), but draws of noise through a network are continuous. "
-            f"Sum it out of the model, or hide it from the guide: AutoImplicitGuide(poutine.block(model, "
-            f"hide=[{name!r}]))."
+            f"the latent site {name!r} is discrete ({support}), and a guide learns a probability for each value of at "
+            f"most {MOST_VALUES:,}, from 0 on. Draw it from a Categorical over the values that matter, sum it out of "
+            f"the model, or hide it from the guide: AutoImplicitGuide(poutine.block(model, hide=[{name!r}]))."
         )
-    if not has_bijection(support):
+    if not support.is_discrete and not has_bijection(support):
         raise ValueError(
             f"the latent site {name!r} has the support {support}, to which torch has no bijection from the real line. "
             "Draw another site, such as a normal one, and compute this one from it with pyro.deterministic."
@@ -160,6 +168,11 @@ def _check(name: str, site: Any) -> None:
         raise ValueError(
             f"the latent site {name!r} lies in a sequential pyro.plate. Use it as a context, with pyro.plate(...)."
         )
+
+
+def _has_few_values(support: Constraint, value: Tensor) -> bool:
+    is_known = is_finite(support) and getattr(innermost(support), "lower_bound", 0) == 0
+    return is_known and number_of_values(support, value) <= MOST_VALUES
 
 
 def _sizes(observed: list[Any], num_rows: int | None) -> set[int | None]:

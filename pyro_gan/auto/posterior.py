@@ -9,11 +9,18 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates
+from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent
 from pyro_gan.auto.networks import Embedding, SlowLinear, decaying, flat, fully_connected, start_as_fast
 
+Draw = Callable[[Labels, Tensor], Tensor]
+"""Draws a discrete site by its logits, with shape `(*, *shape)`, and returns its coordinates likewise."""
+
 START = 0.1
 """What the network's last layer is scaled by at the start."""
+
+STAGES = ("shared_labels", "shared", "own_labels", "own")
+"""The networks in the order in which they draw; each knows what those before it have drawn."""
 
 MANY = 64
 """The number of coordinates from which on the linear path takes a site's scaled down, to move no faster with more."""
@@ -37,7 +44,7 @@ class NoiseNetwork(nn.Module):
 
     def __init__(
         self,
-        sites: Sequence[Coordinates],
+        sites: Sequence[Coordinates | Labels],
         noise_dim: int,
         num_coordinates: int,
         num_features: int,
@@ -50,7 +57,7 @@ class NoiseNetwork(nn.Module):
         size = sum(site.size for site in sites)
         self.network = decaying(fully_connected(noise_dim + num_features, width, depth, size, is_slow=True))
         self.linear = SlowLinear(noise_dim + num_coordinates, size)
-        _start_as_noise(self.linear, noise_dim)
+        _start_as_noise(self.linear, 0 if isinstance(sites[0], Labels) else noise_dim)
         start_as_fast(self.linear)
         for parameter in self.network[-1].parameters():
             parameter.mul_(START)
@@ -74,13 +81,19 @@ class NoiseNetwork(nn.Module):
         return f"noise_dim={self.noise_dim}"
 
     def values(self, numbers: Tensor) -> dict[str, Tensor]:
-        """Each site's values in its support, with shape `(*, *event_shape)`, from the numbers of all."""
-        sites = [site for site in self.sites if isinstance(site, Coordinates)]
+        """Each site's values in its support, or its logits, with shape `(*, *shape)`, from the numbers of all."""
+        sites = [site for site in self.sites if isinstance(site, Coordinates | Labels)]
         parts = numbers.split([site.size for site in sites], -1)
         return {
             site.name: site.to_support(part.reshape(part.shape[:-1] + site.shape))
             for site, part in zip(sites, parts, strict=True)
         }
+
+    def draws(self, numbers: Tensor, draw: Draw) -> Tensor:
+        """The coordinates of draws of all sites, which are labels, with shape `(*, size)`."""
+        logits = self.values(numbers)
+        drawn = [draw(site, logits[site.name]) for site in self.sites if isinstance(site, Labels)]
+        return torch.cat([each.reshape(*numbers.shape[:-1], -1) for each in drawn], -1)
 
 
 class Posterior(nn.Module):
@@ -109,53 +122,69 @@ class Posterior(nn.Module):
     ) -> None:
         super().__init__()
         dtype = floating_type({latent.name: latent.draws for latent in latents})
-        own, shared = (
-            [seen(site.name, site.support, site.draws, dtype) for site in latents if site.has_rows is has_rows]
-            for has_rows in (True, False)
-        )
-        observed = rows if own else {}
+        rows = rows if any(latent.has_rows for latent in latents) else {}
         self.observed = nn.ModuleList(
-            seen(name, supports.get(name, constraints.real), values, dtype) for name, values in observed.items()
+            seen(name, supports.get(name, constraints.real), values, dtype) for name, values in rows.items()
         )
         self.embedding = decaying(Embedding(self.observations(), width))
-        self.shared = _noise_network(shared, noise_dim, 0, 0, width, depth)
-        num_shared, num_coordinates = (sum(site.size for site in sites) for sites in (shared, self.observations()))
-        self.own = _noise_network(
-            own, noise_dim, num_coordinates + num_shared, self.embedding.size + num_shared, width, depth
-        )
+        num_earlier, num_seen, num_features = 0, sum(site.size for site in self.observations()), self.embedding.size
+        for stage in STAGES:
+            is_own, are_labels = stage in ("own_labels", "own"), stage in ("shared_labels", "own_labels")
+            sites = [
+                _labels(latent, dtype) if are_labels else seen(latent.name, latent.support, latent.draws, dtype)
+                for latent in latents
+                if (latent.has_rows, latent.is_discrete) == (is_own, are_labels)
+            ]
+            sizes = (num_earlier + is_own * num_seen, num_earlier + is_own * num_features)
+            setattr(self, stage, _noise_network(sites, noise_dim, *sizes, width, depth))
+            num_earlier += sum(site.size for site in sites)
         self.to(latents[0].draws.device, dtype)
 
-    def forward(self, own: Tensor | None, shared: Tensor | None, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The latents.
+    def forward(self, noise: Mapping[str, Tensor], rows: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+        """The continuous latents, given discrete ones that are drawn on the way.
 
         Args:
-            own: The rows' noise, with shape `(*, num_rows, noise_dim)`, where rows have latents of their own.
-            shared: The noise of latents that all rows share, with shape `(*, noise_dim)`, where there are some.
+            noise: The noise of each network by its name: for latents of rows with shape `(*, num_rows, noise_dim)`, for
+                those that all rows share with shape `(*, noise_dim)`.
             rows: The observations by name, each with shape `(num_rows, *event_shape)`.
+            draw: Draws a discrete latent by its logits, and returns its coordinates.
 
         Returns:
             The latents by site, in their supports: those of rows with shape `(*, num_rows, *event_shape)`, the others
             with shape `(*, *shape)`.
         """
         values: dict[str, Tensor] = {}
-        around: list[Tensor] = []
-        if shared is not None and self.shared is not None:
-            numbers = self.shared(shared)
-            values |= self.shared.values(numbers)
-            around = [numbers.unsqueeze(-2)]
-        if own is not None and self.own is not None:
-            coordinates = [site(rows[site.name]) for site in self.observations()]
-            numbers = self.own(own, [*around, *map(_scaled, coordinates)], [*around, self.embedding(coordinates)])
-            values |= self.own.values(numbers)
+        shared: list[Tensor] = []
+        own: list[Tensor] = []
+        coordinates = [site(rows[site.name]) for site in self.observations()]
+        features = [self.embedding(coordinates)] if coordinates else []
+        for stage, network in self.networks().items():
+            is_own = stage in ("own_labels", "own")
+            earlier = [*(each.unsqueeze(-2) for each in shared), *own] if is_own else shared
+            seen = ([*map(_scaled, coordinates)], features) if is_own else ([], [])
+            numbers = network(noise[stage], *([*earlier, *each] for each in seen))
+            if stage in ("shared_labels", "own_labels"):
+                numbers = network.draws(numbers, draw)
+            else:
+                values |= network.values(numbers)
+            (own if is_own else shared).append(numbers)
         return values
+
+    def networks(self) -> dict[str, NoiseNetwork]:
+        """The networks by name, in the order in which they draw."""
+        return {stage: network for stage in STAGES if (network := getattr(self, stage)) is not None}
 
     def observations(self) -> list[Coordinates]:
         """The observations' coordinates, in order."""
         return [site for site in self.observed if isinstance(site, Coordinates)]
 
 
+def _labels(latent: Latent, dtype: torch.dtype) -> Labels:
+    return Labels(latent.name, latent.support, latent.draws, latent.event_dim, dtype)
+
+
 def _noise_network(
-    sites: Sequence[Coordinates], noise_dim: int | None, num_coordinates: int, num_features: int, width: int, depth: int
+    sites: Sequence[Coordinates | Labels], noise_dim: int | None, num_coordinates: int, num_features: int, width: int, depth: int
 ) -> NoiseNetwork | None:
     if not sites:
         return None
@@ -179,6 +208,8 @@ def _start_as_noise(linear: nn.Linear, noise_dim: int) -> None:
     """Let a linear layer pass each of its outputs a noise of its own, or a mixture where there is less noise."""
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
+    if not noise_dim:
+        return
     noise = linear.weight[:, :noise_dim]
     if len(noise) <= noise_dim:
         noise.fill_diagonal_(1.0)

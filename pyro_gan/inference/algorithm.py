@@ -24,6 +24,7 @@ from pyro_gan.penalties import PenaltyFunction, as_penalties
 from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.devices import resolve_device
+from pyro_gan.players.discrete import score_function
 from pyro_gan.players.discriminator import Discriminator
 from pyro_gan.players.first_look import dropped_parameters, kept_buffers, kept_random_state, kept_unbuilt
 from pyro_gan.players.model import ImplicitModel
@@ -112,7 +113,10 @@ class Algorithm(ABC):
             with torch.no_grad():
                 fixed = discriminator(samples.real) if loss.generator_reads_real else None
             terms = loss.generator(fixed, discriminator(samples.fake))
-        return total(terms) if samples.log_factor is None else total(terms) - samples.log_factor
+        found = total(terms)
+        if samples.log_densities:
+            found = found + score_function(terms, samples.log_densities)
+        return found if samples.log_factor is None else found - samples.log_factor
 
     def schedule(self) -> list[Callback]:
         """What a run does along its course: rates fall that the user left to it, and failures are told of."""

@@ -4,14 +4,17 @@ import math
 from collections.abc import Callable
 from typing import Any, Unpack
 
+import torch
+from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
 from pyro_gan.checks import is_real_number, listed, shown
-from pyro_gan.inference.energy import energy_score
+from pyro_gan.inference.energy import energy_score, label_score
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.players.batch import Batch, named, number_of_rows
-from pyro_gan.players.calls import as_precise, places
+from pyro_gan.players.calls import Arguments, as_precise, places
+from pyro_gan.players.handler import Draw
 from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.samples import Samples
 
@@ -108,16 +111,18 @@ class BiGANInference(GuidedInference):
         guided = self.guide.draw(self.guide.calls.arguments(self.visible(batch)))
         arguments = self.model.calls.arguments(batch)
         if isinstance(batch, dict) and all(site in batch for site in (self.model.sites or ())):
-            return self._from_simulations(batch, guided.values, guided.parameters)
+            return self._from_simulations(batch, guided)
         drawn = self.run_model(arguments, number_of_rows(batch))
         sources = self.model.calls.sources(drawn, arguments, batch, self.latent_sites)
         real = {**guided.values, **as_precise(sources, drawn.values)}
+        labels = {site: drawn.values[site].to(guided.values[site].dtype) for site in guided.without_path}
         return Samples(
             {site: real[site] for site in drawn.values},
-            drawn.values,
+            {**drawn.values, **labels},  # counts may be of floating point in the model
             {**drawn.parameters, **guided.parameters},
             drawn.log_factor,
             {site: places(rows, batch) for site, rows in sources.items()},
+            log_densities=self.log_densities(guided, drawn),
         )
 
     def draw_for_generator(self, batch: Batch) -> Samples:
@@ -128,12 +133,25 @@ class BiGANInference(GuidedInference):
         simulated = self._with_draws(batch, samples) if weight else None
         if simulated is None:
             return samples
-        arguments = self.guide.calls.arguments(self.visible(simulated))
-        first = samples.real if samples.is_simulated else self.guide.draw(arguments).values
-        second = self.guide.draw(arguments).values
-        latents = {site: samples.fake[site].detach() for site in self.latent_sites}
-        score = -weight * energy_score(first, second, latents, self.supports()).mean()
+        score = -weight * self._score(self.guide.calls.arguments(self.visible(simulated)), samples).mean()
         return samples._replace(log_factor=score if samples.log_factor is None else samples.log_factor + score)
+
+    def _score(self, arguments: Arguments, samples: Samples) -> Tensor:
+        """The scores of the guide's draws on the model's, with shape `(num_rows,)`.
+
+        Labels have one of their own, and the other latents theirs given the true labels: both are smallest at the
+        posterior, and no gradient has to pass through a draw of a label.
+        """
+        latents = {site: samples.fake[site].detach() for site in self.latent_sites}
+        labels = {site: rows for site, rows in latents.items() if self.guide.found[site].is_finite}
+        others = {site: rows for site, rows in latents.items() if site not in labels}
+        if not labels and samples.is_simulated:
+            return energy_score(samples.real, self.guide.draw(arguments).values, others, self.supports())
+        with ConditionMessenger(labels):
+            first, second = self.guide.draw(arguments), self.guide.draw(arguments)
+        scores = [energy_score(first.values, second.values, others, self.supports())] if others else []
+        scores += [label_score(first.without_path, second.without_path, labels)] if labels else []
+        return torch.stack(scores).sum(0)
 
     def _with_draws(self, batch: Batch, samples: Samples) -> Batch | None:
         """The minibatch with the model's draws of the observed sites in their place, where it has one for each.
@@ -157,9 +175,7 @@ class BiGANInference(GuidedInference):
                 elements[place] = fake.to(elements[place].dtype)
         return elements if isinstance(batch, dict) else tuple(elements.values())
 
-    def _from_simulations(
-        self, batch: dict[str, Tensor], guided: dict[str, Tensor], parameters: dict[str, Tensor]
-    ) -> Samples:
+    def _from_simulations(self, batch: dict[str, Tensor], guided: Draw) -> Samples:
         """Compare the guide with simulations that were made beforehand."""
         if trainable := self.model.trainable():
             raise ValueError(
@@ -167,11 +183,13 @@ class BiGANInference(GuidedInference):
                 f"the model, but it has parameters to train ({listed(trainable)}). Pass the observed "
                 "sites alone."
             )
+        drawn = guided.values
         simulated = {
-            site: rows.reshape(guided[site].shape) if site in guided and self.draws_single_rows else rows
+            site: rows.reshape(drawn[site].shape) if site in drawn and self.draws_single_rows else rows
             for site, rows in ((site, batch[site]) for site in self.model.sites or ())
         }
-        real = {site: guided.get(site, rows) for site, rows in simulated.items()}
+        real = {site: drawn.get(site, rows) for site, rows in simulated.items()}
         fake = {site: rows.to(real[site].dtype) for site, rows in simulated.items()}
         found = {site: places(simulated[site], batch) for site in self.observed_sites}
-        return Samples(real, fake, parameters, places=found, is_simulated=True)
+        log_densities = self.log_densities(guided)
+        return Samples(real, fake, guided.parameters, None, found, is_simulated=True, log_densities=log_densities)

@@ -14,7 +14,9 @@ References:
     section 3: a network of noise, trained by it.
 """
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates, fixed_support, innermost
 from pyro_gan.auto.networks import flat
+from pyro_gan.players.discrete import log_probabilities, one_hot
 
 HALF_LINES = (constraints.greater_than, constraints.greater_than_eq, constraints.less_than)
 """Supports of numbers that may differ by orders of magnitude, and are compared by their logarithms."""
@@ -55,6 +58,38 @@ def energy_score(
         torch.cat([flat(site(rows[site.name])) for site in coordinates], 1) for rows in (first, second, latents)
     )
     return (_distance(one, truth) + _distance(other, truth) - _distance(one, other)) / 2
+
+
+def label_score(first: Mapping[str, Any], second: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Tensor:
+    r"""The kernel score of discrete latents, with shape `(num_rows,)`: half of the Brier score where there is one.
+
+    It is the score above with :math:`d = (1 - k) / (1 - 1/e)` for the distance, and the Gaussian kernel of one-hot rows
+    :math:`k = e^{-n/J}`, where n of J labels differ. So d is 0 where all agree, and 1 where all differ. Labels are
+    independent given a guide's noise: the mean over their draws is a product of probabilities, and no draw is needed.
+
+    Args:
+        first: The guide's distributions by site, given its noise.
+        second: Others, given the same observations and noise of their own.
+        labels: The model's rows, of which the observations were made.
+
+    References:
+        Gneiting and Raftery (2007), section 5: kernel scores.
+        Brier (1950), "Verification of Forecasts Expressed in Terms of Probability".
+    """
+    parts = [_agreements(first[site], second[site], rows) for site, rows in labels.items()]
+    with_truth, with_another, among = (torch.cat(each, 1) for each in zip(*parts, strict=True))
+    step = 1 - math.exp(-1 / with_truth.shape[1])
+    one, other, between = (1 - (1 - step * (1 - each)).prod(1) for each in (with_truth, with_another, among))
+    return (one + other - between) / (2 * (1 - math.exp(-1)))
+
+
+def _agreements(first: Any, second: Any, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How probably a label of one distribution is the true one, that of another is, and both are the same."""
+    one, other = (log_probabilities(each).exp() for each in (first, second))
+    truth = one_hot(rows, first.support, one.shape[-1]).to(one.dtype)
+    products = (one * truth, other * truth, one * other)
+    with_truth, with_another, among = (each.expand_as(truth).sum(-1).reshape(len(rows), -1) for each in products)
+    return with_truth, with_another, among
 
 
 def _compared_on(support: Constraint, rows: Tensor) -> Constraint:

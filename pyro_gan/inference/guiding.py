@@ -29,6 +29,7 @@ from pyro_gan.inference.options import Options
 from pyro_gan.players.batch import Batch, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.dependence import dependence
+from pyro_gan.players.discrete import by_row
 from pyro_gan.players.handler import Draw, joined
 from pyro_gan.players.model import ImplicitModel
 from pyro_gan.players.observations import Observations
@@ -93,6 +94,15 @@ class Guiding(AdversarialInference):
         drawn = joined(draws)
         drawn.values = self._as_data_have_them(drawn.values)
         return drawn
+
+    def log_densities(self, *draws: Draw) -> tuple[Tensor, ...]:
+        """Those of the latent draws without a gradient, of each run whose parameters they move, by row."""
+        found = []
+        for drawn in draws if torch.is_grad_enabled() else ():
+            sites = [site for site in self.latent_sites if site in drawn.without_path]
+            parts = [by_row(drawn.without_path[site].log_prob(drawn.values[site])) for site in sites]
+            found += [torch.stack(parts).sum(0)] if any(part.requires_grad for part in parts) else []
+        return tuple(found)
 
     def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self.draws_single_rows:

@@ -27,6 +27,7 @@ from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.losses import NonSaturating
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.calls import Arguments
+from pyro_gan.players.discrete import by_row, score_function
 from pyro_gan.players.handler import Draw
 from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.samples import Samples
@@ -166,7 +167,8 @@ class ImplicitKLqp(GuidedInference):
         bound = self._tractable_bound(guided, drawn, len(next(iter(observed.values()))))
         if self._learns_prior:
             bound = bound + self._prior_bound(guided, arguments)
-        return Samples(real, fake, {**drawn.parameters, **guided.parameters}, bound)
+        parameters, log_densities = {**drawn.parameters, **guided.parameters}, self.log_densities(guided, drawn)
+        return Samples(real, fake, parameters, bound, log_densities=log_densities)
 
     def _tractable_bound(self, guided: Draw, drawn: Draw, num_rows: int) -> Tensor:
         """What the bound has beside the learned ratio, divided by the number of all rows."""
@@ -175,7 +177,7 @@ class ImplicitKLqp(GuidedInference):
         for site in self.observed_sites if self.contrast == "prior" else ():
             bound = bound + log_p[site].sum() / num_rows
         if self.adaptive:
-            log_prior = torch.stack([_by_row(log_p[site]) for site in self._local_sites()]).sum(0)
+            log_prior = torch.stack([by_row(log_p[site]) for site in self._local_sites()]).sum(0)
             local = {site: guided.values[site] for site in self._local_sites()}
             bound = bound + (log_prior - self._contrast(guided).log_prob(local, log_prior)).mean()
         scale = drawn.scales[self.observed_sites[0]] * num_rows
@@ -193,7 +195,7 @@ class ImplicitKLqp(GuidedInference):
         values = {site: guided.values[site].detach() for site in self.latent_sites}
         with ConditionMessenger(values):
             log_p = self.model.draw(arguments, self._local_sites()).log_densities
-        log_prior = torch.stack([_by_row(log_p[site]) for site in self._local_sites()]).sum(0)
+        log_prior = torch.stack([by_row(log_p[site]) for site in self._local_sites()]).sum(0)
         fixed = log_prior.detach()
         if self.adaptive:
             local = {site: values[site] for site in self._local_sites()}
@@ -208,14 +210,16 @@ class ImplicitKLqp(GuidedInference):
         return [site for site in self.latent_sites if site not in self.global_sites]
 
     def generator_loss(self, samples: Samples) -> Tensor:
-        loss = self.loss.log_ratio(self.discriminator(samples.real)).mean()
+        terms = [self.loss.log_ratio(self.discriminator(samples.real))]
+        loss = terms[0].mean()
         if samples.log_factor is not None:
             loss = loss - samples.log_factor
         if samples.fake:  # a model without a likelihood moves its own draws towards the data
             real_logits = self.discriminator(samples.real) if self.loss.generator_reads_real else None
-            for rows in self.loss.generator(real_logits, self.discriminator(samples.fake)):
+            terms += self.loss.generator(real_logits, self.discriminator(samples.fake))
+            for rows in terms[1:]:
                 loss = loss + rows.mean()
-        return loss
+        return loss + score_function(terms, samples.log_densities) if samples.log_densities else loss
 
     def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         local = {site: value for site, value in values.items() if site not in self.global_sites}
@@ -273,11 +277,24 @@ class ImplicitKLqp(GuidedInference):
                         f"the {role}'s global site {name!r} has no density. Draw it from a distribution with one, or "
                         "make it a local site."
                     )
+                if found[name].is_finite:
+                    raise ValueError(
+                        f"the {role}'s global site {name!r} ({found[name]}) is discrete, and has no values between "
+                        "which the discriminator could learn the ratio. Sum it out of the model, or fit the model once "
+                        "for each value of it."
+                    )
         if self.contrast == "prior" and not self._local_sites():
             raise ValueError(
                 "contrast='prior' contrasts local sites, but there are none: the bound is tractable. Use "
                 "contrast='joint', or pyro.infer.SVI."
             )
+        for name in self._local_sites() if self.contrast == "prior" else ():
+            if self.guide.found[name].is_finite:
+                raise ValueError(
+                    f"contrast='prior' takes the gradient of the likelihood at the guide's draws, but {name!r} "
+                    f"({self.guide.found[name]}) is discrete and has none. Use contrast='joint', or pyro.infer.SVI "
+                    "with TraceEnum_ELBO, which sums it out."
+                )
         for name in self._local_sites() if self.adaptive else ():
             if self.model.found[name].distribution == "Delta":
                 raise ValueError(
@@ -290,10 +307,6 @@ class ImplicitKLqp(GuidedInference):
                     f"contrast='prior' needs the likelihood of {name!r}, but the model has none "
                     f"({self.model.found[name]}). Observe it with obs=, or use contrast='joint'."
                 )
-
-
-def _by_row(log_density: Tensor) -> Tensor:
-    return log_density.reshape(len(log_density), -1).sum(1)
 
 
 def _as_rows(values: dict[str, Tensor], global_sites: Sequence[str], observed: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pyro_gan.checks import listed
 from pyro_gan.players.dependence import Kind, data_sites
+from pyro_gan.players.discrete import log_probabilities
 from pyro_gan.players.handler import Draw, Site, is_one_of
 
 
@@ -29,10 +30,10 @@ def find_latent_sites(model: dict[str, Site], guide: dict[str, Site], asked: tup
         )
     drawn = {name: site for name, site in drawn.items() if name in model}  # others tell of values, as in a trace
     for name, site in drawn.items():
-        if not site.is_reparameterized:
+        if not (site.is_reparameterized or site.is_finite):
             raise ValueError(
-                f"the guide's site {name!r} ({site}) carries no gradient. Use a reparameterized distribution, or "
-                "pyro.deterministic on noise through a network."
+                f"the guide's site {name!r} ({site}) carries no gradient. Use a reparameterized distribution, "
+                "pyro.deterministic on noise through a network, or for a discrete site a Categorical or Bernoulli."
             )
     latent = tuple(name for name in drawn if asked is None or name in asked)
     if not latent:
@@ -158,7 +159,8 @@ def check_moved(drawn: Draw, trainable: list[str]) -> None:
             "gradient. Register the guide's networks with pyro.module('guide', network) and its numbers with "
             "pyro.param."
         )
-    if drawn.parameters and not any(value.requires_grad for value in drawn.values.values()):
+    moved = [*drawn.values.values(), *(log_probabilities(fn) for fn in drawn.without_path.values())]
+    if drawn.parameters and not any(value is not None and value.requires_grad for value in moved):
         raise ValueError(
             f"the guide's draws of {sites} carry no gradient to its parameters "
             f"({listed(drawn.parameters)}). Compute them from these, without detach() or no_grad()."

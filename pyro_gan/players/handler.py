@@ -11,6 +11,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_gan.players.discrete import log_probabilities
+
 
 class Site(NamedTuple):
     """What a look at a random variable of a model tells."""
@@ -25,6 +27,8 @@ class Site(NamedTuple):
     distribution: str
     shape: tuple[int, ...]
     """The shape in which one run draws it."""
+    is_finite: bool = False
+    """Whether it draws from finitely many values, with a probability for each."""
 
     def __str__(self) -> str:
         kind = "observed" if self.is_observed else "latent"
@@ -63,6 +67,7 @@ class Draw(Messenger):
         self.observed: dict[str, Tensor] = {}
         self.parameters: dict[str, Tensor] = {}
         self.log_densities: dict[str, Tensor] = {}
+        self.without_path: dict[str, Any] = {}
         self.scales: dict[str, float | Tensor] = {}
         self.log_factor: Tensor | None = None
         self.found: dict[str, Site] = {}
@@ -88,6 +93,8 @@ class Draw(Messenger):
         elif self._is_compared(msg) or msg["name"] in self.observed:
             self.values[msg["name"]] = msg["value"]
             self.scales[msg["name"]] = msg["scale"]
+            if not getattr(msg["fn"], "has_rsample", True):
+                self.without_path[msg["name"]] = msg["fn"]
         if msg["name"] in self.scored:
             self.log_densities[msg["name"]] = msg["fn"].log_prob(msg["value"])
             self.scales[msg["name"]] = msg["scale"]
@@ -125,6 +132,7 @@ def joined(draws: Sequence[Draw]) -> Draw:
     """Runs that drew a row each, as the last of them, with the values of all, stacked."""
     last = draws[-1]
     last.values = {site: torch.stack([draw.values[site] for draw in draws]) for site in last.values}
+    last.without_path = {}  # one row's distribution is not that of others
     last.parameters = {name: leaf for draw in draws for name, leaf in draw.parameters.items()}
     factors = [draw.log_factor for draw in draws if draw.log_factor is not None]
     last.log_factor = torch.stack(factors).sum() / len(draws) if factors else None
@@ -163,6 +171,7 @@ def _look_at(msg: Any, was_observed: bool) -> Site:
         has_rows=bool(_plates(msg)),
         distribution=_innermost(msg["fn"]),
         shape=drawn_shape(msg),
+        is_finite=log_probabilities(msg["fn"]) is not None,
     )
 
 

@@ -27,6 +27,8 @@ class Samples(NamedTuple):
     """By site, the names or numbers of the minibatch's elements that are its real rows as they are."""
     is_simulated: bool = False
     """Whether both samples have the same observed rows, of simulations that were made beforehand."""
+    log_densities: Sequence[Tensor] = ()
+    """Those of draws without a gradient, each with shape `(num_rows,)`, by which their parameters learn."""
 
     def check(self, batch: Batch) -> None:
         """Refuse samples that can not be compared.
@@ -77,7 +79,8 @@ class Samples(NamedTuple):
 
     def _reached(self) -> list[Tensor]:
         """The leaves that the draws depend on, each once."""
-        found = [leaf for sample in (self.fake, self.real) for value in sample.values() for leaf in leaves(value)]
+        values = (*self.fake.values(), *self.real.values(), *self.log_densities)
+        found = [leaf for value in values for leaf in leaves(value)]
         return list({id(leaf): leaf for leaf in found}.values())
 
     def check_parameters(self) -> None:
