@@ -10,7 +10,9 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.latents import Latent
-from pyro_gan.auto.networks import Embedding, SlowLinear, decaying, flat, fully_connected, start_as_fast
+from pyro_gan.auto.networks import SlowLinear, decaying, fully_connected, start_as_fast
+from pyro_gan.auto.pooling import embedding_of, summary, summary_size
+from pyro_gan.auto.views import View, seen_by
 
 START = 0.1
 """What the network's last layer is scaled by at the start."""
@@ -87,25 +89,27 @@ class Posterior(nn.Module):
     """Latents from noise and observations, without Pyro.
 
     Args:
-        rows: The first rows by name.
+        observed: The names of the observations.
         supports: Their supports; what has none counts as real-valued.
         latents: The latents.
         noise_dim: The noise of a row, and that of all latents that rows share; `None` takes twice as many numbers as
             the latents have on the real line, and at least 8.
         width: The units of each hidden layer.
         depth: The number of hidden layers.
-        seen: Makes a site's coordinates of its name, support, first rows and type.
+        seen: Makes a latent's coordinates of its name, support, first draws and type.
+        view: Makes what is seen of an observation, of its name, support and type.
     """
 
     def __init__(
         self,
-        rows: dict[str, Tensor],
+        observed: Sequence[str],
         supports: Mapping[str, Constraint],
         latents: Sequence[Latent],
         noise_dim: int | None,
         width: int,
         depth: int,
         seen: Callable[[str, Constraint, Tensor, torch.dtype], Coordinates],
+        view: Callable[[str, Constraint, torch.dtype], Coordinates | View],
     ) -> None:
         super().__init__()
         dtype = floating_type({latent.name: latent.draws for latent in latents})
@@ -113,13 +117,13 @@ class Posterior(nn.Module):
             [seen(site.name, site.support, site.draws, dtype) for site in latents if site.has_rows is has_rows]
             for has_rows in (True, False)
         )
-        observed = rows if own else {}
         self.observed = nn.ModuleList(
-            seen(name, supports.get(name, constraints.real), values, dtype) for name, values in observed.items()
+            view(name, supports.get(name, constraints.real), dtype) for name in (observed if own else ())
         )
-        self.embedding = decaying(Embedding(self.observations(), width))
+        self.embedding = decaying(embedding_of(self.observations(), width))
         self.shared = _noise_network(shared, noise_dim, 0, 0, width, depth)
-        num_shared, num_coordinates = (sum(site.size for site in sites) for sites in (shared, self.observations()))
+        num_shared = sum(site.size for site in shared)
+        num_coordinates = sum(map(summary_size, self.observations()))
         self.own = _noise_network(
             own, noise_dim, num_coordinates + num_shared, self.embedding.size + num_shared, width, depth
         )
@@ -131,7 +135,7 @@ class Posterior(nn.Module):
         Args:
             own: The rows' noise, with shape `(*, num_rows, noise_dim)`, where rows have latents of their own.
             shared: The noise of latents that all rows share, with shape `(*, noise_dim)`, where there are some.
-            rows: The observations by name, each with shape `(num_rows, *event_shape)`.
+            rows: The observations and their masks by name, each with shape `(num_rows, *event_shape)`.
 
         Returns:
             The latents by site, in their supports: those of rows with shape `(*, num_rows, *event_shape)`, the others
@@ -144,14 +148,15 @@ class Posterior(nn.Module):
             values |= self.shared.values(numbers)
             around = [numbers.unsqueeze(-2)]
         if own is not None and self.own is not None:
-            coordinates = [site(rows[site.name]) for site in self.observations()]
-            numbers = self.own(own, [*around, *map(_scaled, coordinates)], [*around, self.embedding(coordinates)])
+            coordinates = seen_by(self.observations(), rows)
+            linear = [_scaled(summary(*pair)) for pair in zip(self.observations(), coordinates, strict=True)]
+            numbers = self.own(own, [*around, *linear], [*around, self.embedding(coordinates)])
             values |= self.own.values(numbers)
         return values
 
-    def observations(self) -> list[Coordinates]:
-        """The observations' coordinates, in order."""
-        return [site for site in self.observed if isinstance(site, Coordinates)]
+    def observations(self) -> list[Coordinates | View]:
+        """The observations as they are seen, in order."""
+        return [site for site in self.observed if isinstance(site, Coordinates | View)]
 
 
 def _noise_network(
@@ -163,9 +168,8 @@ def _noise_network(
     return NoiseNetwork(sites, noise_dim, num_coordinates, num_features, width, depth)
 
 
-def _scaled(coordinates: Tensor) -> Tensor:
-    """A site's coordinates as vectors for the linear path, scaled down where they are many."""
-    vectors = flat(coordinates)
+def _scaled(vectors: Tensor) -> Tensor:
+    """A site's coordinates for the linear path, scaled down where they are many."""
     size = vectors.shape[1]
     return vectors if size <= MANY else vectors * (MANY / size)
 

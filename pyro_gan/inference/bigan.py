@@ -108,17 +108,18 @@ class BiGANInference(GuidedInference):
         guided = self.guide.draw(self.guide.calls.arguments(self.visible(batch)))
         arguments = self.model.calls.arguments(batch)
         if isinstance(batch, dict) and all(site in batch for site in (self.model.sites or ())):
-            return self._from_simulations(batch, guided.values, guided.parameters)
+            return self.with_given(self._from_simulations(batch, guided.values, guided.parameters), batch)
         drawn = self.run_model(arguments, number_of_rows(batch))
         sources = self.model.calls.sources(drawn, arguments, batch, self.latent_sites)
         real = {**guided.values, **as_precise(sources, drawn.values)}
-        return Samples(
+        samples = Samples(
             {site: real[site] for site in drawn.values},
             drawn.values,
             {**drawn.parameters, **guided.parameters},
             drawn.log_factor,
             {site: places(rows, batch) for site, rows in sources.items()},
         )
+        return self.with_given(samples, batch)
 
     def draw_for_generator(self, batch: Batch) -> Samples:
         samples = self.draw(batch)

@@ -12,6 +12,7 @@ import torch
 from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
+from pyro_gan.auto import AutoDiscriminator
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import listed
 from pyro_gan.inference.base import AdversarialInference
@@ -50,6 +51,9 @@ class Guiding(AdversarialInference):
         optim_d: OptimizerChoice = None,
         **options: Unpack[Options],
     ) -> None:
+        discriminator = AutoDiscriminator.beside(guide) if discriminator is None else discriminator
+        if isinstance(discriminator, AutoDiscriminator):
+            discriminator.borrow(guide)
         super().__init__(model, discriminator, optim, optim_d, **options)
         self.model.calls.in_order = ()  # a tuple holds no latent sites
         self.guide = ImplicitModel(guide, None, self.device, self.model.move, role="guide")
@@ -142,6 +146,8 @@ class Guiding(AdversarialInference):
             with self.looking():
                 self.get_to_know(first)
             self._last_batch = first
+        if hasattr(self.guide.function, "check_asked") and isinstance(rows, dict):
+            self.guide.function.check_asked(rows)
         return rows, is_single
 
     @contextmanager
@@ -242,9 +248,10 @@ class Guiding(AdversarialInference):
         check_rows(local, number_of_rows(batch))
         shared = {site: drawn.values[site][None] for site in self.global_sites}
         self._latents = Observations({**local, **shared}, self.device)
-        self._observations = Observations(
-            visible, self.device, [name for name in arguments.kwargs if name in visible] or list(map(str, visible))
-        )
+        names = [name for name in arguments.kwargs if name in visible] or list(map(str, visible))
+        masks = set(self.guide.function.structure.masks.values()) if hasattr(self.guide.function, "structure") else ()
+        order = sorted(names, key=lambda name: name in masks)  # an observation alone has all its entries
+        self._observations = Observations(visible, self.device, order, getattr(self.guide.function, "free", ()))
 
     def _local(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {site: value for site, value in values.items() if site not in self.global_sites}

@@ -148,7 +148,8 @@ class ImplicitKLqp(GuidedInference):
         fake = {**drawn.values, **given, **(self._contrast(guided).draw(local) if self.adaptive else {})}
         real = _as_rows({**guided.values, **observed}, self.global_sites, observed)
         fake = _as_rows(fake, self.global_sites, observed)
-        return Samples(real, {site: fake[site] for site in real}, {**drawn.parameters, **guided.parameters})
+        fake = {site: fake[site] for site in real}
+        return self.with_given(Samples(real, fake, {**drawn.parameters, **guided.parameters}), batch)
 
     def draw_for_generator(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
@@ -166,7 +167,7 @@ class ImplicitKLqp(GuidedInference):
         bound = self._tractable_bound(guided, drawn, len(next(iter(observed.values()))))
         if self._learns_prior:
             bound = bound + self._prior_bound(guided, arguments)
-        return Samples(real, fake, {**drawn.parameters, **guided.parameters}, bound)
+        return self.with_given(Samples(real, fake, {**drawn.parameters, **guided.parameters}, bound), batch)
 
     def _tractable_bound(self, guided: Draw, drawn: Draw, num_rows: int) -> Tensor:
         """What the bound has beside the learned ratio, divided by the number of all rows."""
