@@ -12,7 +12,6 @@ from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import Elements, Embedded, Gaps, View
 from pyro_gan.checks import positive_integer, shown
 
-
 VIEWED = ("mask_dims", "longest")
 """What :meth:`SelfBuilding.built` tells of views, not of coordinates."""
 
@@ -61,17 +60,12 @@ class SelfBuilding(nn.Module):
         self._model: tuple[Any] = (model,)  # in a tuple, or its parameters would be this module's
 
     @property
-    def free(self) -> frozenset[str]:
-        """The names of what may have any length in its first dimension after the rows'."""
-        return self.structure.free
-
-    @property
     def is_built(self) -> bool:
         """Whether it has been used, and has its parts."""
         return bool(self._modules)
 
     def built(self) -> dict[str, dict[str, Any]]:
-        """What it saw in the first rows of each site that decides on its parts: labels, images, the length of series."""
+        """What it saw in the first rows of each site that decides on its parts, as labels, images and lengths."""
         found: dict[str, dict[str, Any]] = {}
         for site in self.modules():
             if isinstance(site, Coordinates):
@@ -104,7 +98,9 @@ class SelfBuilding(nn.Module):
         kept = {key: value for key, value in {**asked, **known}.items() if key not in VIEWED}
         return Coordinates(name, support, rows, dtype, **kept)
 
-    def view(self, name: str, support: Constraint, rows: Mapping[str, Tensor], dtype: torch.dtype) -> Coordinates | View:
+    def view(
+        self, name: str, support: Constraint, rows: Mapping[str, Tensor], dtype: torch.dtype
+    ) -> Coordinates | View:
         """A site as the networks are to see it: by its coordinates, or as its structure says.
 
         Args:
@@ -144,7 +140,9 @@ class SelfBuilding(nn.Module):
         """
         theirs = other.structure.embedding if isinstance(other, SelfBuilding) else {}
         ours = self.structure.embedding
-        self.borrowed = frozenset(site for site, module in ours.items() if any(module is each for each in theirs.values()))
+        self.borrowed = frozenset(
+            site for site, module in ours.items() if any(module is each for each in theirs.values())
+        )
 
     def extra_repr(self) -> str:
         return f"width={self.width}, depth={self.depth}{'' if self.is_built else ', not built before the first call'}"

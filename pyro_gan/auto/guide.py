@@ -40,7 +40,7 @@ from pyro_gan.auto.latents import Latent, Prototype, look_at
 from pyro_gan.auto.posterior import NoiseNetwork, Posterior
 from pyro_gan.auto.registering import check_store, register
 from pyro_gan.auto.structure import Structure
-from pyro_gan.auto.views import View, check_any
+from pyro_gan.auto.views import View
 from pyro_gan.checks import positive_integer, shown
 
 
@@ -203,18 +203,24 @@ class AutoImplicitGuide(SelfBuilding):
         values = self.posterior(own, shared, rows)
         return {latent.name: _draw(latent, values[latent.name], plates, around) for latent in self._latents}
 
-    def check_asked(self, rows: Mapping[str, Tensor]) -> None:
+    @property
+    def argument_names(self) -> tuple[str, ...]:
+        """The names of its arguments by position, from its first call on."""
+        return self._names
+
+    def check_asked(self, rows: Mapping[str, Tensor] | Sequence[Tensor]) -> None:
         """Refuse observations that hold nothing; this waits for the device.
 
         Args:
-            rows: Observations and masks by name.
+            rows: Observations and masks, by name or in the order of the guide's arguments.
 
         Raises:
             ValueError: A set or a series has no element.
         """
+        by_name = rows if isinstance(rows, Mapping) else dict(zip(self._names, rows, strict=False))
         for site in self.posterior.observations():
-            if isinstance(site, View) and site.num_free and site.mask in rows:
-                check_any(rows[site.mask], site.mask, site.name)
+            if isinstance(site, View):
+                site.check_any(by_name)
 
     def extra_repr(self) -> str:
         noise = "" if self.noise_dim is None else f", noise_dim={self.noise_dim}"

@@ -41,10 +41,11 @@ class PooledEmbedding(nn.Module):
     def __init__(self, sites: Sequence[Any], width: int) -> None:
         super().__init__()
         self._are_pooled = [isinstance(site, Elements) for site in sites]
-        self.pools = nn.ModuleList(Pooling(site, width) for site in sites if isinstance(site, Elements))
+        pools = [Pooling(site, width) for site in sites if isinstance(site, Elements)]
+        self.pools = nn.ModuleList(pools)
         others = [site for site in sites if not isinstance(site, Elements)]
         self.others = Embedding(others, width) if others else None
-        self.size = sum(pool.size for pool in self.pools) + (self.others.size if self.others is not None else 0)
+        self.size = sum(pool.size for pool in pools) + (self.others.size if self.others is not None else 0)
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
         """The features of rows, with shape `(num_rows, size)`.
@@ -175,7 +176,7 @@ def summary_size(site: Any) -> int:
 
 
 def parted(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Elements with shape `(num_rows, length, num_features)`, and 1 where they are there, with a last dimension of 1."""
+    """Elements, with shape `(num_rows, length, num_features)`, and 1 where they are there, `(num_rows, length, 1)`."""
     return values[..., :-1], values[..., -1:].detach()
 
 

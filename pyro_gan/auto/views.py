@@ -2,7 +2,7 @@ r"""How networks see observations that are sets, series, have gaps, or are embed
 
 A set or a series of :math:`L` elements is seen as :math:`L` rows :math:`(v_l, m_l)`, with :math:`v_l` the standardized
 coordinates of an element and :math:`m_l` 1 where it is there, else 0, as is :math:`v_l` then. All elements share one
-scale a feature, which those of the first rows that are there have set. Rows with gaps are seen likewise, entry by entry.
+scale a feature, which those of the first rows have set that are there. Rows with gaps are seen so entry by entry.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,11 +48,20 @@ class View(nn.Module):
         Args:
             rows: Rows by name, among them the site's and those of its mask; without, all entries are there.
         """
-        values = rows[self.name]
-        mask = rows.get(self.mask) if self.mask is not None else None
-        if mask is None:
-            mask = torch.ones((), dtype=torch.bool, device=values.device).expand(values.shape[: self.mask_dims])
-        return self.seen(values, mask)
+        return self.seen(rows[self.name], self.mask_of(rows))
+
+    def mask_in(self, rows: Mapping[str, Tensor]) -> Tensor | None:
+        """The mask among rows by name, `None` where it is not."""
+        return None if self.mask is None else rows.get(self.mask)
+
+    def mask_of(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """The same, or one by which all entries are there."""
+        mask = self.mask_in(rows)
+        return self.all_there(rows[self.name]) if mask is None else mask
+
+    def all_there(self, values: Tensor) -> Tensor:
+        """A mask by which all entries of rows are there."""
+        return torch.ones(values.shape[: self.mask_dims], dtype=torch.bool, device=values.device)
 
     def seen(self, values: Tensor, mask: Tensor) -> Tensor:
         """What networks see of rows, with shape `(num_rows, *shape)`.
@@ -74,8 +83,7 @@ class View(nn.Module):
         Raises:
             TypeError, ValueError: The mask does not fit the rows.
         """
-        values = rows[self.name]
-        mask = rows.get(self.mask) if self.mask is not None else None
+        values, mask = rows[self.name], self.mask_in(rows)
         fewest = 1 + self.num_free
         if values.dim() < fewest:
             raise ValueError(
@@ -86,8 +94,7 @@ class View(nn.Module):
         known = fewest if mask is None else mask.dim()
         self.mask_dims = min(max(fewest, mask_dims or known), values.dim())
         self.check(rows, role)
-        if mask is not None and self.num_free:
-            check_any(mask, str(self.mask), self.name)
+        self.check_any(rows)
 
     def check(self, rows: Mapping[str, Tensor], role: str) -> None:
         """Refuse rows, or a mask, of another shape than at first; this reads no value.
@@ -107,7 +114,7 @@ class View(nn.Module):
                 f"the {role} was built for rows of {self.name!r} with shape ({shape}), but is called with shape "
                 f"{tuple(values.shape)}. Pass rows of that shape, or make a new {role}."
             )
-        mask = rows.get(self.mask) if self.mask is not None else None
+        mask = self.mask_in(rows)
         if mask is None:
             return
         if mask.dtype != torch.bool:
@@ -120,6 +127,24 @@ class View(nn.Module):
             raise ValueError(
                 f"the mask {self.mask!r} of {self.name!r} has shape {tuple(mask.shape)}, but {self.name!r} has shape "
                 f"{tuple(values.shape)}: expected {wanted}. Pass a truth value for each entry that may be missing."
+            )
+
+    def check_any(self, rows: Mapping[str, Tensor]) -> None:
+        """Refuse sets and series without an element; this waits for the device.
+
+        Args:
+            rows: Rows by name.
+
+        Raises:
+            ValueError: There is one; the message has its row.
+        """
+        mask = self.mask_in(rows) if self.num_free else None
+        empty = [] if mask is None else (~mask.flatten(1).any(1)).nonzero().flatten().tolist()
+        if empty:
+            others = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+            raise ValueError(
+                f"the mask {self.mask!r} has no entry in row {empty[0]}{others}, but each row of {self.name!r} needs "
+                "at least one. Leave such rows out."
             )
 
     def built(self) -> dict[str, Any]:
@@ -161,9 +186,9 @@ class Gaps(View):
         super().__init__(name, mask)
         self.meet(rows, role, mask_dims)
         values = rows[name].detach()
-        self.coordinates = sight(support, filled(values, rows[mask]) if mask in rows else values)
+        self.coordinates = sight(support, filled(values, self.mask_of(rows)))
         self.is_image = self.coordinates.is_image
-        self.shape = tuple(self.seen(values[:1], torch.ones(values[:1].shape[: self.mask_dims]).bool()).shape[1:])
+        self.shape = tuple(self.seen(values[:1], self.all_there(values[:1])).shape[1:])
 
     def seen(self, values: Tensor, mask: Tensor) -> Tensor:
         coordinates = self.coordinates(values)
@@ -175,7 +200,7 @@ class Gaps(View):
         return torch.cat([kept.reshape(image), there.to(kept.dtype).expand_as(kept).reshape(image)], 1)
 
     def tell(self, rows: Mapping[str, Tensor]) -> None:
-        self.coordinates.tell(filled(rows[self.name], rows[self.mask]) if self.mask in rows else rows[self.name])
+        self.coordinates.tell(filled(rows[self.name], self.mask_of(rows)))
 
 
 class Elements(View):
@@ -220,7 +245,7 @@ class Elements(View):
         self.coordinates = sight(_of_an_element(support, len(self.event_shape) - 1), self._elements(rows))
         numbers = there.sum(1).clamp_min(1).to(self.coordinates.mean.dtype)
         self.register_buffer("number", 1 / (1 / numbers).mean())
-        self.num_features = self.seen(values[:1, :1], self._all_there(values[:1, :1])).shape[-1] - 1
+        self.num_features = self.seen(values[:1, :1], self.all_there(values[:1, :1])).shape[-1] - 1
         self.shape = (-1, self.num_features + 1)
 
     def seen(self, values: Tensor, mask: Tensor) -> Tensor:
@@ -244,20 +269,13 @@ class Elements(View):
         entries = mask.flatten(2)
         return entries.repeat_interleave(coordinates.shape[2] // entries.shape[2], 2)
 
-    def _all_there(self, values: Tensor) -> Tensor:
-        return torch.ones(values.shape[: self.mask_dims], dtype=torch.bool, device=values.device)
-
-    def _mask_of(self, rows: Mapping[str, Tensor]) -> Tensor:
-        mask = rows.get(self.mask) if self.mask is not None else None
-        return self._all_there(rows[self.name]) if mask is None else mask
-
     def _of_elements(self, rows: Mapping[str, Tensor]) -> Tensor:
-        mask = self._mask_of(rows)
+        mask = self.mask_of(rows)
         return mask.flatten(2).any(2) if mask.dim() > 2 else mask
 
     def _elements(self, rows: Mapping[str, Tensor]) -> Tensor:
         """The elements that are there, with shape `(num_elements, *element_shape)`."""
-        mask, there = self._mask_of(rows), self._of_elements(rows)
+        mask, there = self.mask_of(rows), self._of_elements(rows)
         elements = rows[self.name].detach()[there]
         return elements if mask.dim() == 2 else filled(elements, mask[there])
 
@@ -306,13 +324,15 @@ class Embedded(View):
         self.shape = tuple(self(first).shape[1:])
 
     def seen(self, values: Tensor, mask: Tensor) -> Tensor:
+        module = self._others[0] if self._others else self.module
+        if values.is_floating_point():  # NumPy's default is double, torch's single precision
+            values = values.to(next((leaf.dtype for leaf in module.parameters()), self.dtype))
         args = (values,) if self.mask is None else (values, mask)
         if self._others:
-            module = self._others[0]
             fixed = {name: leaf.detach() for name, leaf in module.named_parameters()}
             features = torch.func.functional_call(module, fixed, args)
         else:
-            features = self.module(*args)
+            features = module(*args)
         if not isinstance(features, Tensor):
             raise TypeError(
                 f"embedding of {self.name!r} must return a tensor of features with shape (num_rows, num_features), but "
@@ -338,21 +358,6 @@ def seen_by(sites: Any, rows: Mapping[str, Tensor]) -> list[Tensor]:
         rows: Rows by name, masks among them.
     """
     return [site(rows) if isinstance(site, View) else site(rows[site.name]) for site in sites]
-
-
-def check_any(mask: Tensor, name: str, site: str) -> None:
-    """Refuse sets and series without an element; this waits for the device.
-
-    Raises:
-        ValueError: There is one; the message has its row.
-    """
-    empty = (~mask.flatten(1).any(1)).nonzero().flatten()
-    if len(empty):
-        raise ValueError(
-            f"the mask {name!r} has no entry in row {int(empty[0])}"
-            f"{f' and {len(empty) - 1} more' if len(empty) > 1 else ''}, but each row of {site!r} needs at least one. "
-            "Leave such rows out."
-        )
 
 
 def filled(values: Tensor, mask: Tensor) -> Tensor:
