@@ -2,6 +2,7 @@
 
 from pyro_gan.auto.discriminator import AutoDiscriminator
 from pyro_gan.auto.guide import AutoImplicitGuide
+from pyro_gan.auto.padding import padded
 from pyro_gan.auto.standardized import Standardized
 
-__all__ = ["AutoDiscriminator", "AutoImplicitGuide", "Standardized"]
+__all__ = ["AutoDiscriminator", "AutoImplicitGuide", "Standardized", "padded"]

@@ -8,7 +8,12 @@ from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.coordinates import Coordinates, is_image
+from pyro_gan.auto.structure import Structure
+from pyro_gan.auto.views import Elements, Embedded, Gaps, View
 from pyro_gan.checks import positive_integer, shown
+
+VIEWED = ("mask_dims", "longest")
+"""What :meth:`SelfBuilding.built` tells of views, not of coordinates."""
 
 
 class SelfBuilding(nn.Module):
@@ -19,13 +24,24 @@ class SelfBuilding(nn.Module):
         width: The units of each hidden layer.
         depth: The number of hidden layers.
         images: Whether rows that have the shape of images are images; by default their features' ranges tell.
+        structure: Which sites are sets or series, have gaps, or are embedded by a module of the user's.
 
     Raises:
         TypeError: `model` is not callable, `width` or `depth` is no integer, or `images` no truth value.
         ValueError: `width` or `depth` is not positive.
     """
 
-    def __init__(self, model: Callable[..., Any] | None, width: int, depth: int, images: bool | None) -> None:
+    role = "network"
+    """What to call it in messages."""
+
+    def __init__(
+        self,
+        model: Callable[..., Any] | None,
+        width: int,
+        depth: int,
+        images: bool | None,
+        structure: Structure | None = None,
+    ) -> None:
         super().__init__()
         if model is not None and not callable(model):
             raise TypeError(f"model must be a Pyro model, a callable, but is {shown(model)} ({type(model).__name__}).")
@@ -37,6 +53,9 @@ class SelfBuilding(nn.Module):
                 f"({type(images).__name__})."
             )
         self.images = images
+        self.structure = structure or Structure()
+        self.borrowed: frozenset[str] = frozenset()
+        """Sites whose embedding is another network's, which trains it."""
         self._as: Mapping[str, Mapping[str, Any]] | None = {}
         self._model: tuple[Any] = (model,)  # in a tuple, or its parameters would be this module's
 
@@ -46,12 +65,15 @@ class SelfBuilding(nn.Module):
         return bool(self._modules)
 
     def built(self) -> dict[str, dict[str, Any]]:
-        """What it saw in the first rows of each site that decides on its parts: labels and images."""
-        sites = [module for module in self.modules() if isinstance(module, Coordinates)]
-        return {
-            site.name: {"kinds": list(site.kinds), "is_image": site.is_image, "is_mapped": site.support is not None}
-            for site in sites
-        }
+        """What it saw in the first rows of each site that decides on its parts, as labels, images and lengths."""
+        found: dict[str, dict[str, Any]] = {}
+        for site in self.modules():
+            if isinstance(site, Coordinates):
+                seen = {"kinds": list(site.kinds), "is_image": site.is_image, "is_mapped": site.support is not None}
+                found[site.name] = {**seen, **found.get(site.name, {})}
+            elif isinstance(site, View):
+                found[site.name] = site.built()
+        return found
 
     def build_as(self, built: Mapping[str, Mapping[str, Any]] | None) -> None:
         """Have the parts that another one has, whatever its own first rows look like.
@@ -73,7 +95,54 @@ class SelfBuilding(nn.Module):
         of_shape = is_image(tuple(rows.shape[1:]))
         asked = {"is_image": None if self.images is None else self.images and of_shape}
         known = {"kinds": (), "is_image": of_shape, "is_mapped": True} if self._as is None else self._as.get(name, {})
-        return Coordinates(name, support, rows, dtype, **{**asked, **known})
+        kept = {key: value for key, value in {**asked, **known}.items() if key not in VIEWED}
+        return Coordinates(name, support, rows, dtype, **kept)
+
+    def view(
+        self, name: str, support: Constraint, rows: Mapping[str, Tensor], dtype: torch.dtype
+    ) -> Coordinates | View:
+        """A site as the networks are to see it: by its coordinates, or as its structure says.
+
+        Args:
+            name: Its name.
+            support: Its support.
+            rows: The first rows by name, each with shape `(num_rows, *event_shape)`, masks among them.
+            dtype: The coordinates' type.
+
+        Raises:
+            TypeError: A mask holds no truth values, or an embedding returns no tensor.
+            ValueError: A mask has another shape than its rows, or none in a row of a set, or an embedding returns
+                something else than a vector a row.
+        """
+        said, mask = self.structure, self.structure.masks.get(name)
+        known = {} if self._as is None else self._as.get(name, {})
+        before = {key: known[key] for key in VIEWED if key in known}
+        is_free = name in said.sets or name in said.series
+
+        def sight(support: Constraint, values: Tensor) -> Coordinates:
+            return self.seen(name, support, values, dtype)
+
+        if name in said.embedding:
+            trains = name not in self.borrowed
+            module = said.embedding[name].to(rows[name].device)
+            return Embedded(name, mask, module, rows, dtype, self.role, is_free, trains, **before)
+        if is_free:
+            return Elements(name, mask, support, rows, sight, self.role, name in said.series, **before)
+        if mask is not None:
+            return Gaps(name, mask, support, rows, sight, self.role, **before)
+        return self.seen(name, support, rows[name], dtype)
+
+    def borrow(self, other: Any) -> None:
+        """Leave the training of an embedding that another network has too to that one.
+
+        Args:
+            other: The other network, such as a guide.
+        """
+        theirs = other.structure.embedding if isinstance(other, SelfBuilding) else {}
+        ours = self.structure.embedding
+        self.borrowed = frozenset(
+            site for site, module in ours.items() if any(module is each for each in theirs.values())
+        )
 
     def extra_repr(self) -> str:
         return f"width={self.width}, depth={self.depth}{'' if self.is_built else ', not built before the first call'}"
@@ -105,6 +174,24 @@ def check_event_shape(role: str, name: str, rows: Tensor, event_shape: tuple[int
             f"the {role} was built for rows of {name!r} with event shape {event_shape}, but is called with {came}. "
             f"Pass rows with shape {_shown(('num_rows', *event_shape))}, or make a new {role}."
         )
+
+
+def check_rows_of(role: str, site: Coordinates | View, rows: Mapping[str, Tensor]) -> None:
+    """Refuse rows of a site, or a mask, of another shape than at first.
+
+    Args:
+        role: What refuses them, for the message.
+        site: The site.
+        rows: Rows by name.
+
+    Raises:
+        TypeError: A mask holds no truth values.
+        ValueError: A shape is another one; the message names both.
+    """
+    if isinstance(site, View):
+        site.check(rows, role)
+    else:
+        check_event_shape(role, site.name, rows[site.name], site.event_shape)
 
 
 def check_lengths(rows: Mapping[str, Tensor]) -> None:

@@ -9,8 +9,8 @@ connected; images pass convolutions first. A bijection of the rows changes no ra
 means what it always means.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from pyro import poutine
@@ -18,9 +18,12 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.building import SelfBuilding, check_event_shape, check_lengths, floating_type
+from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of, floating_type
 from pyro_gan.auto.coordinates import Coordinates, fixed_support
-from pyro_gan.auto.networks import Embedding, fully_connected
+from pyro_gan.auto.networks import fully_connected
+from pyro_gan.auto.pooling import embedding_of
+from pyro_gan.auto.structure import Structure
+from pyro_gan.auto.views import View, seen_by
 from pyro_gan.checks import listed, shown
 from pyro_gan.players.model import ImplicitModel
 
@@ -44,9 +47,15 @@ class AutoDiscriminator(SelfBuilding):
         depth: The number of hidden layers of the fully connected part.
         images: Whether rows that have the shape of images are images; by default they are where their features have
             ranges of about one size, as pixels have.
+        sets: As of :class:`AutoImplicitGuide`.
+        series: Likewise.
+        masks: Likewise. A mask that is no compared site is taken from the minibatch, for both samples.
+        embedding: Likewise; its features are the coordinates in which penalties of the gradient are meant. A module
+            that the guide has too is trained with the guide.
 
     Raises:
-        TypeError: `model` is not callable, `width` or `depth` is no integer, or `images` no truth value.
+        TypeError: `model` is not callable, `width` or `depth` is no integer, or `images` no truth value; `sets`,
+            `series`, `masks` or `embedding` is of the wrong kind.
         ValueError: `width` or `depth` is not positive.
 
     Example:
@@ -72,10 +81,45 @@ class AutoDiscriminator(SelfBuilding):
         )
     """
 
+    role = "discriminator"
+
     def __init__(
-        self, model: Callable[..., Any] | None = None, *, width: int = 128, depth: int = 3, images: bool | None = None
+        self,
+        model: Callable[..., Any] | None = None,
+        *,
+        width: int = 128,
+        depth: int = 3,
+        images: bool | None = None,
+        sets: str | Sequence[str] = (),
+        series: str | Sequence[str] = (),
+        masks: Mapping[str, str] | None = None,
+        embedding: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        super().__init__(model, width, depth, images)
+        super().__init__(model, width, depth, images, Structure.of(sets, series, masks, embedding))
+        self._follows = False
+
+    @classmethod
+    def beside(cls, guide: Any) -> Self:
+        """A discriminator that sees observations as a guide does, where that builds itself; else one of default kind.
+
+        Args:
+            guide: The guide. It trains its embeddings, which the discriminator uses too.
+        """
+        discriminator = cls()
+        if isinstance(guide, SelfBuilding):
+            discriminator.structure = guide.structure
+            discriminator._follows = True
+            discriminator.borrow(guide)
+        return discriminator
+
+    def given(self, sites: Collection[str]) -> list[str]:
+        """What it is to be called with beside the compared sites: their masks, where these are no such sites.
+
+        Args:
+            sites: The compared sites.
+        """
+        masks = [mask for site, mask in self.structure.masks.items() if site in sites]
+        return [mask for mask in dict.fromkeys(masks) if mask not in sites]
 
     def setup(self, supports: dict[str, Constraint], real: dict[str, Tensor]) -> None:
         """Build the network; where it is built already, nothing changes.
@@ -91,16 +135,21 @@ class AutoDiscriminator(SelfBuilding):
             self._check(real)
             return
         check_lengths(real)
-        first, dtype = next(iter(real.values())), floating_type(real)
+        if self._follows:
+            self.structure = self.structure.among(real)
+        self.structure.check(self.role, real, needs_masks=self._as == {})
+        masks = self.structure.masks.values()
+        names = [name for name in real if name not in masks]
+        first, dtype = next(iter(real.values())), floating_type({name: real[name] for name in names})
         with torch.inference_mode(False), torch.no_grad():
-            sites = [self._coordinates(name, supports.get(name), rows, dtype) for name, rows in real.items()]
-            embedding = Embedding(sites, self.width)
+            sites = [self._coordinates(name, supports.get(name), real, dtype) for name in names]
+            embedding = embedding_of(sites, self.width)
             network = fully_connected(embedding.size, self.width, self.depth, 1)
             self.sites = nn.ModuleList(sites)
             self.embedding = embedding.to(first.device, dtype)
             self.network = network.to(first.device, dtype)
         for site in sites:
-            site.tell(real[site.name])
+            site.tell(real) if isinstance(site, View) else site.tell(real[site.name])
         self._model = (None,)
 
     def forward(self, *rows: Tensor, **rows_by_site: Tensor) -> Tensor:
@@ -132,7 +181,7 @@ class AutoDiscriminator(SelfBuilding):
             The coordinates by site, of floating point, each with shape `(num_rows, *shape)`.
         """
         self._check(rows)
-        return {site.name: site(rows[site.name]) for site in self._sites()}
+        return dict(zip((site.name for site in self._sites()), seen_by(self._sites(), rows), strict=True))
 
     def judge(self, coordinates: dict[str, Tensor]) -> Tensor:
         """The logits of rows given by their coordinates.
@@ -146,8 +195,8 @@ class AutoDiscriminator(SelfBuilding):
         logits: Tensor = self.network(self.embedding([coordinates[site.name] for site in self._sites()]))
         return logits.squeeze(1)
 
-    def _sites(self) -> list[Coordinates]:
-        return [site for site in self.sites if isinstance(site, Coordinates)]
+    def _sites(self) -> list[Coordinates | View]:
+        return [site for site in self.sites if isinstance(site, Coordinates | View)]
 
     def _by_site(self, rows: tuple[Tensor, ...], rows_by_site: dict[str, Tensor]) -> dict[str, Tensor]:
         if len(rows) + bool(rows_by_site) != 1:
@@ -166,13 +215,13 @@ class AutoDiscriminator(SelfBuilding):
 
     def _check(self, rows: dict[str, Tensor]) -> None:
         names = [site.name for site in self._sites()]
-        if set(rows) != set(names):
+        if set(rows).difference(self.structure.masks.values()) != set(names):
             raise ValueError(
                 f"the discriminator was built for the sites {listed(names)}, but is called with "
                 f"{listed(rows)}. Pass the same sites, or make a new discriminator."
             )
         for site in self._sites():
-            check_event_shape("discriminator", site.name, rows[site.name], site.event_shape)
+            check_rows_of("discriminator", site, rows)
         check_lengths(rows)
 
     def _supports(self, rows: dict[str, Tensor], is_named: bool) -> dict[str, Constraint]:
@@ -188,7 +237,9 @@ class AutoDiscriminator(SelfBuilding):
         candidates = [site.support for site in implicit.found.values() if site.is_candidate]
         return dict(zip(rows, candidates, strict=True)) if len(candidates) == 1 else {}
 
-    def _coordinates(self, name: str, support: Constraint | None, rows: Tensor, dtype: torch.dtype) -> Coordinates:
-        """A site's coordinates; where its support differs between rows, no single map covers it: it counts as real."""
-        fixed = None if support is None else fixed_support(support, tuple(rows.shape[1:]))
-        return self.seen(name, constraints.real if fixed is None else fixed, rows, dtype)
+    def _coordinates(
+        self, name: str, support: Constraint | None, rows: dict[str, Tensor], dtype: torch.dtype
+    ) -> Coordinates | View:
+        """How a site is seen; where its support differs between rows, no single map covers it: it counts as real."""
+        fixed = None if support is None else fixed_support(support, tuple(rows[name].shape[1:]))
+        return self.view(name, constraints.real if fixed is None else fixed, rows, dtype)

@@ -23,23 +23,25 @@ References:
     Kucukelbir et al. (2017), "Automatic Differentiation Variational Inference", section 2.3: the map to the real line.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.building import SelfBuilding, check_event_shape, check_lengths
+from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of
 from pyro_gan.auto.calls import first_call, named_by_site
 from pyro_gan.auto.coordinates import fixed_support
 from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent, Prototype, look_at
 from pyro_gan.auto.posterior import NoiseNetwork, Posterior
 from pyro_gan.auto.registering import check_store, register
+from pyro_gan.auto.structure import Structure
+from pyro_gan.auto.views import View
 from pyro_gan.checks import positive_integer, shown
 
 
@@ -62,15 +64,24 @@ class AutoImplicitGuide(SelfBuilding):
         noise_dim: The noise of a row; by default twice as many numbers as its latents have on the real line, and at
             least 8.
         images: As of :class:`AutoDiscriminator`.
+        sets: The observation, or several, of which a row is a set: any number of elements, in any order, with shape
+            `(num_rows, length, *element_shape)`. It is summed up by a mean over what a network makes of each.
+        series: The observation, or several, of which a row is a series, with the same shape; it passes convolutions.
+        masks: By observation, the name of its mask: truth values, True where an entry is there, with as many first
+            dimensions of the observation's shape as tell entries apart. Of sets and series, which are filled up to one
+            length, that is `(num_rows, length)`. Without its mask, a later observation has all its entries.
+        embedding: By observation, a module of your own that makes features of its rows, with shape
+            `(num_rows, num_features)`; it is called with the rows, and with the mask where there is one.
         observed: The name of a site that is data although the model does not observe it, or several. Deterministic and
             Delta sites are never latent, nor are sites by whose names the guide is called. Where the model observes no
             site and draws one last, given the others, that is data.
         name: The prefix of its parameters and of its noise in Pyro.
 
     Raises:
-        TypeError: `model` is not callable, `observed` or `name` no name, or a number no integer.
+        TypeError: `model` is not callable, `observed` or `name` no name, or a number no integer; `sets`, `series`,
+            `masks` or `embedding` is of the wrong kind.
         ValueError: A number is not positive; at the first call, the model has no latent sites, or one that noise
-            through a network can not draw.
+            through a network can not draw; an observation that is named is none, or a mask does not fit.
 
     Example:
         >>> import pyro, torch
@@ -87,6 +98,7 @@ class AutoImplicitGuide(SelfBuilding):
     """
 
     posterior: Posterior
+    role = "guide"
 
     def __init__(
         self,
@@ -96,12 +108,16 @@ class AutoImplicitGuide(SelfBuilding):
         depth: int = 3,
         noise_dim: int | None = None,
         images: bool | None = None,
+        sets: str | Sequence[str] = (),
+        series: str | Sequence[str] = (),
+        masks: Mapping[str, str] | None = None,
+        embedding: Mapping[str, nn.Module] | None = None,
         observed: str | Sequence[str] = (),
         name: str = "AutoImplicitGuide",
     ) -> None:
         if model is None:
             raise TypeError("model must be a Pyro model, a callable, but is None.")
-        super().__init__(model, width, depth, images)
+        super().__init__(model, width, depth, images, Structure.of(sets, series, masks, embedding))
         self.noise_dim = None if noise_dim is None else positive_integer("noise_dim", noise_dim)
         sites = (observed,) if isinstance(observed, str) else observed
         if not isinstance(sites, list | tuple) or not all(isinstance(site, str) for site in sites):
@@ -139,10 +155,18 @@ class AutoImplicitGuide(SelfBuilding):
                 "the guide is called without observations, which latents of rows depend on. "
                 "Call it on tensors with shape (num_rows, ...), as the model."
             )
-        supports = _supports(call.rows, prototype)
+        self.structure.check(self.role, call.rows, needs_masks=self._as == {})
+        observed = [name for name in call.rows if name not in self.structure.masks.values()]
         with torch.inference_mode(False), torch.no_grad():
             posterior = Posterior(
-                call.rows, supports, prototype.latents, self.noise_dim, self.width, self.depth, self.seen
+                observed,
+                _supports(call.rows, prototype),
+                prototype.latents,
+                self.noise_dim,
+                self.width,
+                self.depth,
+                self.seen,
+                lambda name, support, dtype: self.view(name, support, call.rows, dtype),
             )
         check_store(self.name, {f"posterior.{name}": value for name, value in posterior.named_parameters()})
         self._names = call.names
@@ -189,6 +213,25 @@ class AutoImplicitGuide(SelfBuilding):
             drawn[name] = _draw(latent, dist.Delta(value, event_dim=latent.event_dim), plates)
         return {name: drawn[name] for name in latents}
 
+    @property
+    def argument_names(self) -> tuple[str, ...]:
+        """The names of its arguments by position, from its first call on."""
+        return self._names
+
+    def check_asked(self, rows: Mapping[str, Tensor] | Sequence[Tensor]) -> None:
+        """Refuse observations that hold nothing; this waits for the device.
+
+        Args:
+            rows: Observations and masks, by name or in the order of the guide's arguments.
+
+        Raises:
+            ValueError: A set or a series has no element.
+        """
+        by_name = rows if isinstance(rows, Mapping) else dict(zip(self._names, rows, strict=False))
+        for site in self.posterior.observations():
+            if isinstance(site, View):
+                site.check_any(by_name)
+
     def extra_repr(self) -> str:
         noise = "" if self.noise_dim is None else f", noise_dim={self.noise_dim}"
         return f"{super().extra_repr()}{noise}, name={self.name!r}"
@@ -209,8 +252,11 @@ class AutoImplicitGuide(SelfBuilding):
                     f"the guide was built for observations of {site.name!r}, but is called without. "
                     f"Pass a tensor with shape (num_rows, ...) and event shape {site.event_shape}."
                 )
-            check_event_shape("guide", site.name, values, site.event_shape)
             rows[site.name] = values
+            mask = self.structure.masks.get(site.name)
+            if mask is not None and isinstance(given.get(mask), Tensor):
+                rows[mask] = given[mask]
+            check_rows_of("guide", site, rows)
         check_lengths(rows)
         return rows
 

@@ -11,15 +11,28 @@ References:
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from pyro_gan.auto.coordinates import SMALLEST_IMAGE, Coordinates
+from pyro_gan.auto.coordinates import SMALLEST_IMAGE
 
 Part = TypeVar("Part", bound=nn.Module)
+
+
+class Site(Protocol):
+    """A site as networks see it."""
+
+    is_image: bool
+    shape: tuple[int, ...]
+    """That of what is seen of a row."""
+
+    @property
+    def size(self) -> int:
+        """The numbers that are seen of a row."""
+
 
 SLOPE = 0.2
 """The slope of the leaky rectifier below 0."""
@@ -63,7 +76,7 @@ def fully_connected(num_inputs: int, width: int, depth: int, num_outputs: int, i
     """
     kind = SlowLinear if is_slow else nn.Linear
     sizes = [num_inputs, *depth * [width]]
-    layers = [layer for pair in pairwise(sizes) for layer in _activated(kind(*pair))]
+    layers = [layer for pair in pairwise(sizes) for layer in activated(kind(*pair))]
     network = nn.Sequential(*layers, kind(width, num_outputs))
     if is_slow:
         start_as_fast(network)
@@ -82,10 +95,10 @@ def convolutions(shape: tuple[int, ...], width: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     wanted = max(1, width // 4)
     while min(sides) >= SMALLEST_IMAGE:
-        layers += _activated(nn.Conv2d(channels, wanted, kernel_size=4, stride=2, padding=1))
+        layers += activated(nn.Conv2d(channels, wanted, kernel_size=4, stride=2, padding=1))
         channels, wanted = wanted, min(2 * wanted, width)
         sides = [side // 2 for side in sides]
-    return nn.Sequential(*layers, nn.Flatten(), *_activated(nn.Linear(channels * sides[0] * sides[1], width)))
+    return nn.Sequential(*layers, nn.Flatten(), *activated(nn.Linear(channels * sides[0] * sides[1], width)))
 
 
 class Embedding(nn.Module):
@@ -99,12 +112,12 @@ class Embedding(nn.Module):
         width: The number of features of an image, and of all other sites beside images.
     """
 
-    def __init__(self, coordinates: Sequence[Coordinates], width: int) -> None:
+    def __init__(self, coordinates: Sequence[Site], width: int) -> None:
         super().__init__()
         self.images = nn.ModuleList(convolutions((1, *site.shape)[-3:], width) for site in coordinates if site.is_image)
         num_others = sum(site.size for site in coordinates if not site.is_image)
         embeds = bool(self.images) and num_others > 0
-        self.others = nn.Sequential(*_activated(nn.Linear(num_others, width))) if embeds else nn.Identity()
+        self.others = nn.Sequential(*activated(nn.Linear(num_others, width))) if embeds else nn.Identity()
         self._are_images = [site.is_image for site in coordinates]
         self.size = width * (len(self.images) + embeds) if self.images else num_others
 
@@ -131,7 +144,7 @@ def flat(rows: Tensor) -> Tensor:
     return rows.reshape(len(rows), rows.shape[1:].numel())
 
 
-def _activated(layer: nn.Linear | nn.Conv2d) -> list[nn.Module]:
+def activated(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> list[nn.Module]:
     """A layer and its rectifier, with weights that keep the variance from layer to layer."""
     nn.init.kaiming_normal_(layer.weight, SLOPE)
     return [layer, nn.LeakyReLU(SLOPE)]

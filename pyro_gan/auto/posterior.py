@@ -11,7 +11,9 @@ from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent
-from pyro_gan.auto.networks import Embedding, SlowLinear, decaying, flat, fully_connected, start_as_fast
+from pyro_gan.auto.networks import SlowLinear, decaying, fully_connected, start_as_fast
+from pyro_gan.auto.pooling import embedding_of, summary, summary_size
+from pyro_gan.auto.views import View, seen_by
 
 Draw = Callable[[Labels, Tensor], Tensor]
 """Draws a discrete site by its logits, with shape `(*, *shape)`, and returns its coordinates likewise."""
@@ -100,34 +102,34 @@ class Posterior(nn.Module):
     """Latents from noise and observations, without Pyro.
 
     Args:
-        rows: The first rows by name.
+        observed: The names of the observations.
         supports: Their supports; what has none counts as real-valued.
         latents: The latents.
         noise_dim: The noise of a row, and that of all latents that rows share; `None` takes twice as many numbers as
             the latents have on the real line, and at least 8.
         width: The units of each hidden layer.
         depth: The number of hidden layers.
-        seen: Makes a site's coordinates of its name, support, first rows and type.
+        seen: Makes a latent's coordinates of its name, support, first draws and type.
+        view: Makes what is seen of an observation, of its name, support and type.
     """
 
     def __init__(
         self,
-        rows: dict[str, Tensor],
+        observed: Sequence[str],
         supports: Mapping[str, Constraint],
         latents: Sequence[Latent],
         noise_dim: int | None,
         width: int,
         depth: int,
         seen: Callable[[str, Constraint, Tensor, torch.dtype], Coordinates],
+        view: Callable[[str, Constraint, torch.dtype], Coordinates | View],
     ) -> None:
         super().__init__()
         dtype = floating_type({latent.name: latent.draws for latent in latents})
-        rows = rows if any(latent.has_rows for latent in latents) else {}
-        self.observed = nn.ModuleList(
-            seen(name, supports.get(name, constraints.real), values, dtype) for name, values in rows.items()
-        )
-        self.embedding = decaying(Embedding(self.observations(), width))
-        num_earlier, num_seen, num_features = 0, sum(site.size for site in self.observations()), self.embedding.size
+        observed = observed if any(latent.has_rows for latent in latents) else ()
+        self.observed = nn.ModuleList(view(name, supports.get(name, constraints.real), dtype) for name in observed)
+        self.embedding = decaying(embedding_of(self.observations(), width))
+        num_earlier, num_seen, num_features = 0, sum(map(summary_size, self.observations())), self.embedding.size
         for stage in STAGES:
             is_own, are_labels = stage in ("own_labels", "own"), stage in ("shared_labels", "own_labels")
             sites = [
@@ -146,7 +148,7 @@ class Posterior(nn.Module):
         Args:
             noise: The noise of each network by its name: for latents of rows with shape `(*, num_rows, noise_dim)`, for
                 those that all rows share with shape `(*, noise_dim)`.
-            rows: The observations by name, each with shape `(num_rows, *event_shape)`.
+            rows: The observations and their masks by name, each with shape `(num_rows, *event_shape)`.
             draw: Draws a discrete latent by its logits, and returns its coordinates.
 
         Returns:
@@ -156,12 +158,13 @@ class Posterior(nn.Module):
         values: dict[str, Tensor] = {}
         shared: list[Tensor] = []
         own: list[Tensor] = []
-        coordinates = [site(rows[site.name]) for site in self.observations()]
+        coordinates = seen_by(self.observations(), rows)
+        linear = [_scaled(summary(*pair)) for pair in zip(self.observations(), coordinates, strict=True)]
         features = [self.embedding(coordinates)] if coordinates else []
         for stage, network in self.networks().items():
             is_own = stage in ("own_labels", "own")
             earlier = [*(each.unsqueeze(-2) for each in shared), *own] if is_own else shared
-            seen = ([*map(_scaled, coordinates)], features) if is_own else ([], [])
+            seen = (linear, features) if is_own else ([], [])
             numbers = network(noise[stage], *([*earlier, *each] for each in seen))
             if stage in ("shared_labels", "own_labels"):
                 numbers = network.draws(numbers, draw)
@@ -174,9 +177,9 @@ class Posterior(nn.Module):
         """The networks by name, in the order in which they draw."""
         return {stage: network for stage in STAGES if (network := getattr(self, stage)) is not None}
 
-    def observations(self) -> list[Coordinates]:
-        """The observations' coordinates, in order."""
-        return [site for site in self.observed if isinstance(site, Coordinates)]
+    def observations(self) -> list[Coordinates | View]:
+        """The observations as they are seen, in order."""
+        return [site for site in self.observed if isinstance(site, Coordinates | View)]
 
 
 def _labels(latent: Latent, dtype: torch.dtype) -> Labels:
@@ -192,9 +195,8 @@ def _noise_network(
     return NoiseNetwork(sites, noise_dim, num_coordinates, num_features, width, depth)
 
 
-def _scaled(coordinates: Tensor) -> Tensor:
-    """A site's coordinates as vectors for the linear path, scaled down where they are many."""
-    vectors = flat(coordinates)
+def _scaled(vectors: Tensor) -> Tensor:
+    """A site's coordinates for the linear path, scaled down where they are many."""
     size = vectors.shape[1]
     return vectors if size <= MANY else vectors * (MANY / size)
 

@@ -99,6 +99,20 @@ class Algorithm(ABC):
             The samples by site, each with shape `(num_rows, *event_shape)`, and the parameters that were used.
         """
 
+    def with_given(self, samples: Samples, batch: Batch) -> Samples:
+        """Samples with what the discriminator is told of the rows beside the compared sites, such as masks.
+
+        Args:
+            samples: The two samples.
+            batch: The minibatch that they were drawn for.
+        """
+        held: dict[str, Any] = self.model.calls.named_arguments(self.model.calls.arguments(batch))
+        held |= batch if isinstance(batch, dict) else {}
+        names = self.discriminator.given(samples.real, [name for name in held if isinstance(held[name], Tensor)])
+        given = {name: held[name] for name in names}
+        fake = {**samples.fake, **given} if samples.fake else {}
+        return samples._replace(real={**samples.real, **given}, fake=fake) if given else samples
+
     def draw_for_generator(self, batch: Batch) -> Samples:
         """Draw what the generator's side descends on; by default the two samples of :meth:`draw`, drawn afresh."""
         return self.draw(batch)

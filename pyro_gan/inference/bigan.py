@@ -111,12 +111,12 @@ class BiGANInference(GuidedInference):
         guided = self.guide.draw(self.guide.calls.arguments(self.visible(batch)))
         arguments = self.model.calls.arguments(batch)
         if isinstance(batch, dict) and all(site in batch for site in (self.model.sites or ())):
-            return self._from_simulations(batch, guided)
+            return self.with_given(self._from_simulations(batch, guided), batch)
         drawn = self.run_model(arguments, number_of_rows(batch))
         sources = self.model.calls.sources(drawn, arguments, batch, self.latent_sites)
         real = {**guided.values, **as_precise(sources, drawn.values)}
         labels = {site: drawn.values[site].to(guided.values[site].dtype) for site in guided.without_path}
-        return Samples(
+        samples = Samples(
             {site: real[site] for site in drawn.values},
             {**drawn.values, **labels},  # counts may be of floating point in the model
             {**drawn.parameters, **guided.parameters},
@@ -124,6 +124,7 @@ class BiGANInference(GuidedInference):
             {site: places(rows, batch) for site, rows in sources.items()},
             log_densities=self.log_densities(guided, drawn),
         )
+        return self.with_given(samples, batch)
 
     def draw_for_generator(self, batch: Batch) -> Samples:
         samples = self.draw(batch)

@@ -70,4 +70,5 @@ class GANInference(AdversarialInference):
     def draw(self, batch: Batch) -> Samples:
         arguments = self.model.calls.arguments(batch)
         draw = self.model.draw(arguments)
-        return Samples(self.model.calls.real(draw, arguments, batch), draw.values, draw.parameters, draw.log_factor)
+        real = self.model.calls.real(draw, arguments, batch)
+        return self.with_given(Samples(real, draw.values, draw.parameters, draw.log_factor), batch)

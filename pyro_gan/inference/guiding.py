@@ -12,6 +12,7 @@ import torch
 from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
+from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import listed
 from pyro_gan.inference.base import AdversarialInference
@@ -26,7 +27,7 @@ from pyro_gan.inference.matching import (
     hidden_sites,
 )
 from pyro_gan.inference.options import Options
-from pyro_gan.players.batch import Batch, number_of_rows, resized_batch
+from pyro_gan.players.batch import Batch, named, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.dependence import dependence
 from pyro_gan.players.discrete import by_row
@@ -51,6 +52,9 @@ class Guiding(AdversarialInference):
         optim_d: OptimizerChoice = None,
         **options: Unpack[Options],
     ) -> None:
+        discriminator = AutoDiscriminator.beside(guide) if discriminator is None else discriminator
+        if isinstance(discriminator, AutoDiscriminator):
+            discriminator.borrow(guide)
         super().__init__(model, discriminator, optim, optim_d, **options)
         self.model.calls.in_order = ()  # a tuple holds no latent sites
         self.guide = ImplicitModel(guide, None, self.device, self.model.move, role="guide")
@@ -152,6 +156,9 @@ class Guiding(AdversarialInference):
             with self.looking():
                 self.get_to_know(first)
             self._last_batch = first
+            self._observations = forms  # what was asked first need not hold all that training did
+        if isinstance(self.guide.function, AutoImplicitGuide):
+            self.guide.function.check_asked(rows)
         return rows, is_single
 
     @contextmanager
@@ -252,9 +259,14 @@ class Guiding(AdversarialInference):
         check_rows(local, number_of_rows(batch))
         shared = {site: drawn.values[site][None] for site in self.global_sites}
         self._latents = Observations({**local, **shared}, self.device)
-        self._observations = Observations(
-            visible, self.device, [name for name in arguments.kwargs if name in visible] or list(map(str, visible))
-        )
+        order = [name for name in arguments.kwargs if name in visible] or list(map(str, visible))
+        guide, free = self.guide.function, set[Any]()
+        if isinstance(guide, AutoImplicitGuide):  # of which an observation without its mask has all its entries
+            order.sort(key=lambda name: name in guide.structure.masks.values())
+            names = list(visible) if isinstance(visible, dict) else guide.argument_names
+            keys = (key for key, _ in named(visible))
+            free = {key for key, name in zip(keys, names, strict=False) if name in guide.structure.free}
+        self._observations = Observations(visible, self.device, order, free)
 
     def _local(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {site: value for site, value in values.items() if site not in self.global_sites}

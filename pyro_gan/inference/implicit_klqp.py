@@ -149,7 +149,8 @@ class ImplicitKLqp(GuidedInference):
         fake = {**drawn.values, **given, **(self._contrast(guided).draw(local) if self.adaptive else {})}
         real = _as_rows({**guided.values, **observed}, self.global_sites, observed)
         fake = _as_rows(fake, self.global_sites, observed)
-        return Samples(real, {site: fake[site] for site in real}, {**drawn.parameters, **guided.parameters})
+        fake = {site: fake[site] for site in real}
+        return self.with_given(Samples(real, fake, {**drawn.parameters, **guided.parameters}), batch)
 
     def draw_for_generator(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
@@ -168,7 +169,8 @@ class ImplicitKLqp(GuidedInference):
         if self._learns_prior:
             bound = bound + self._prior_bound(guided, arguments)
         parameters, log_densities = {**drawn.parameters, **guided.parameters}, self.log_densities(guided, drawn)
-        return Samples(real, fake, parameters, bound, log_densities=log_densities)
+        samples = Samples(real, fake, parameters, bound, log_densities=log_densities)
+        return self.with_given(samples, batch)
 
     def _tractable_bound(self, guided: Draw, drawn: Draw, num_rows: int) -> Tensor:
         """What the bound has beside the learned ratio, divided by the number of all rows."""

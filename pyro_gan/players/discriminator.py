@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pyro
@@ -94,6 +94,21 @@ class Discriminator(Player):
     @property
     def _seen_through(self) -> Any:
         return self.function
+
+    def given(self, sites: Collection[str], names: Collection[str]) -> list[str]:
+        """What the discriminator is to be called with beside the compared sites.
+
+        Args:
+            sites: The compared sites.
+            names: The names of what a minibatch holds, and of the model's arguments.
+
+        Returns:
+            What a discriminator that builds itself asks for; else those names that are arguments which it can not do
+            without.
+        """
+        if callable(getattr(self.function, "given", None)):
+            return [name for name in self._seen_through.given(sites) if name in names]
+        return [name for name in _needed(self.function) if name in names and name not in sites]
 
     def set_up(self, real: dict[str, Tensor], supports: dict[str, Constraint]) -> None:
         """Before the first run: see that the sites fit, and let a discriminator that builds itself do so.
@@ -250,6 +265,20 @@ def _joined(real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tenso
     return {site: torch.cat([rows, fake[site]]) for site, rows in real.items()}
 
 
+def _needed(function: Callable[..., Tensor]) -> list[str]:
+    """The arguments that a discriminator can not do without, as far as Python can tell."""
+    try:
+        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (TypeError, ValueError):
+        return []
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.default is inspect.Parameter.empty and parameter.kind not in variable
+    ]
+
+
 def _check_takes(function: Callable[..., Tensor], sites: tuple[str, ...]) -> None:
     """Refuse several sites that are not the discriminator's arguments, as far as Python can tell."""
     try:
@@ -266,13 +295,7 @@ def _check_takes(function: Callable[..., Tensor], sites: tuple[str, ...]) -> Non
             "Remove the slash from its arguments."
         )
     missing = [site for site in sites if site not in signature.parameters]
-    needed = [
-        parameter.name
-        for parameter in parameters
-        if parameter.default is inspect.Parameter.empty
-        and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
-        and parameter.name not in sites
-    ]
+    needed = [name for name in _needed(function) if name not in sites]
     if missing or needed:
         wanted = ", ".join(sites) if all(map(str.isidentifier, sites)) else "**rows"
         raise ValueError(

@@ -1,6 +1,6 @@
 """The shapes of what a guide was trained on, and later values brought into the same form."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,6 +16,17 @@ class Form(NamedTuple):
 
     event_shape: torch.Size
     dtype: torch.dtype
+    is_free: bool = False
+    """Whether the first dimension of a row may have any size."""
+
+    def fits(self, shape: torch.Size) -> bool:
+        """Whether a shape is that of a row."""
+        first = int(self.is_free)
+        return len(shape) == len(self.event_shape) and shape[first:] == self.event_shape[first:]
+
+    def sizes(self) -> tuple[int | str, ...]:
+        """The shape of a row, for messages."""
+        return ("length", *self.event_shape[1:]) if self.is_free else tuple(self.event_shape)
 
 
 class Observations:
@@ -25,10 +36,15 @@ class Observations:
         batch: A minibatch.
         device: Where later values are put.
         order: The names that later values without names stand for, in order, where the minibatch is a mapping.
+        free: The names of those whose rows may have any size in their first dimension, such as sets.
     """
 
-    def __init__(self, batch: Batch, device: torch.device, order: Sequence[str] = ()) -> None:
-        self.forms: dict[Hashable, Form] = {key: Form(value.shape[1:], value.dtype) for key, value in named(batch)}
+    def __init__(
+        self, batch: Batch, device: torch.device, order: Sequence[str] = (), free: Collection[Hashable] = ()
+    ) -> None:
+        self.forms: dict[Hashable, Form] = {
+            key: Form(value.shape[1:], value.dtype, key in free) for key, value in named(batch)
+        }
         self.order = tuple(order) if isinstance(batch, dict) else tuple(range(len(batch)))
         self.is_named = isinstance(batch, dict)
         self.num_rows = number_of_rows(batch)
@@ -38,12 +54,14 @@ class Observations:
         """What is remembered, in tensors without rows."""
         rows = {key: torch.empty(0, *form.event_shape, dtype=form.dtype) for key, form in self.forms.items()}
         named = rows if self.is_named else tuple(rows.values())
-        return {"rows": named, "num_rows": self.num_rows, "order": list(self.order) if self.is_named else []}
+        free = [key for key, form in self.forms.items() if form.is_free]
+        order = list(self.order) if self.is_named else []
+        return {"rows": named, "num_rows": self.num_rows, "order": order, "free": free}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> Self:
         """The same, from what :meth:`state_dict` returned."""
-        observations = cls(state["rows"], device, state["order"])
+        observations = cls(state["rows"], device, state["order"], state.get("free", ()))
         observations.num_rows = state["num_rows"]
         return observations
 
@@ -63,10 +81,10 @@ class Observations:
             key: _as_form(element, self.forms[key], _name(source, key), self.device)
             for key, element in self._elements(value, source).items()
         }
-        singles = [key for key, tensor in tensors.items() if tensor.shape == self.forms[key].event_shape]
+        singles = [key for key, tensor in tensors.items() if self.forms[key].fits(tensor.shape)]
         several = [key for key in tensors if key not in singles]
         for key in several:
-            _check_shape(tensors[key], self.forms[key].event_shape, _name(source, key))
+            _check_shape(tensors[key], self.forms[key], _name(source, key))
         if singles and several:
             raise ValueError(
                 f"{_name(source, singles[0])} is a single one, but {_name(source, several[0])} has rows. Pass one of "
@@ -123,10 +141,13 @@ def _name(source: str, key: Hashable) -> str:
     return f"{source}[{key!r}]"
 
 
-def _check_shape(tensor: Tensor, event_shape: torch.Size, name: str) -> None:
-    if tensor.dim() == 0 or tensor.shape[1:] != event_shape:
-        rows = ", ".join(map(str, ("num_rows", *event_shape)))
+def _check_shape(tensor: Tensor, form: Form, name: str) -> None:
+    if tensor.dim() == 0 or not form.fits(tensor.shape[1:]):
         raise ValueError(
-            f"{name} has shape {tuple(tensor.shape)}, but in training each had shape {tuple(event_shape)}. Pass one of "
-            f"that shape, or rows of them, with shape ({rows}{'' if event_shape else ','})."
+            f"{name} has shape {tuple(tensor.shape)}, but in training each had shape {_shown(form.sizes())}. Pass one "
+            f"of that shape, or rows of them, with shape {_shown(('num_rows', *form.sizes()))}."
         )
+
+
+def _shown(sizes: tuple[int | str, ...]) -> str:
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"

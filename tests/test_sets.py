@@ -1,0 +1,359 @@
+"""Observations that are sets, series, have gaps, or pass a module of the user's."""
+
+import copy
+import warnings
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, GANInference, ImplicitKLqp
+from pyro_gan.auto import padded
+
+LONGEST = 12
+SMALL = {"width": 16, "depth": 1}
+
+
+def normal_mean(batch_size):
+    """theta ~ N(0, 1), x_l ~ N(theta, 1): given n of them, theta ~ N(sum / (n + 1), 1 / (n + 1))."""
+    with pyro.plate("data", batch_size):
+        theta = pyro.sample("theta", dist.Normal(0.0, 1.0))
+        pyro.deterministic("x", theta[:, None] + torch.randn(batch_size, LONGEST), event_dim=1)
+
+
+def some_sets(num_rows=200, longest=LONGEST, seed=0):
+    """Draws of that, with masks of at least two elements each."""
+    generator = torch.Generator().manual_seed(seed)
+    theta = torch.randn(num_rows, generator=generator)
+    x = theta[:, None] + torch.randn(num_rows, longest, generator=generator)
+    mask = torch.arange(longest) < torch.randint(2, longest + 1, (num_rows, 1), generator=generator)
+    return {"theta": theta, "x": x, "mask": mask}
+
+
+def a_guide(model=normal_mean, **arguments):
+    return AutoImplicitGuide(model, **{**SMALL, "sets": "x", "masks": {"x": "mask"}, **arguments})
+
+
+def a_discriminator(**arguments):
+    return AutoDiscriminator(**{**SMALL, "sets": "x", "masks": {"x": "mask"}, **arguments})
+
+
+def briefly(inference, data, **arguments):
+    return inference.run(data, num_steps=3, batch_size=50, progress=False, **arguments)
+
+
+class Mean(nn.Module):
+    """Features of a set by a mean over what is there."""
+
+    def __init__(self, size=4):
+        super().__init__()
+        self.layer = nn.Linear(1, size)
+
+    def forward(self, x, mask):
+        features = torch.tanh(self.layer(x.unsqueeze(2))) * mask.unsqueeze(2)
+        return torch.cat([features.sum(1), mask.sum(1, keepdim=True)], 1)
+
+
+def a_structure(kind):
+    return {
+        "set": {"sets": "x"},
+        "series": {"sets": (), "series": "x"},
+        "embedding": {"sets": "x", "embedding": {"x": Mean()}},
+    }[kind]
+
+
+KINDS = ["set", "series", "embedding"]
+EVENTS = [pytest.param((), id="numbers"), pytest.param((3,), id="vectors")]
+
+
+def judged(discriminator, rows):
+    with torch.no_grad():
+        return discriminator(**rows)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("kind", KINDS[:2])
+@pytest.mark.parametrize("entries", [False, True], ids=["elements", "entries"])
+def test_what_is_not_there_changes_nothing(kind, event, entries):
+    x, mask = torch.randn(30, 10, *event), torch.arange(10) < torch.randint(1, 11, (30, 1))
+    if entries and event:
+        mask = mask[:, :, None] & (torch.rand(30, 10, *event) < 0.8)
+        mask[:, 0, 0] = True
+    discriminator = a_discriminator(**a_structure(kind))
+    there = mask.reshape(*mask.shape, *(x.dim() - mask.dim()) * (1,))
+    rows = {"x": x, "z": torch.randn(30), "mask": mask}
+    logits = judged(discriminator, rows)
+    garbage = torch.where(there, x, 1e9 * torch.randn_like(x))
+    torch.testing.assert_close(judged(discriminator, {**rows, "x": garbage}), logits, rtol=0, atol=1e-6)
+    for number in (1, 7, 30):
+        longer = torch.cat([x, torch.full((30, number, *event), -7.0)], 1)
+        of_longer = torch.cat([mask, torch.zeros(30, number, *mask.shape[2:], dtype=torch.bool)], 1)
+        found = judged(discriminator, {**rows, "x": longer, "mask": of_longer})
+        torch.testing.assert_close(found, logits, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_all_entries_are_there_without_a_mask(kind):
+    rows = some_sets(20)
+    discriminator = a_discriminator(**a_structure(kind))
+    logits = judged(discriminator, rows)
+    for row in range(20):
+        number = int(rows["mask"][row].sum())
+        alone = {"x": rows["x"][row : row + 1, :number], "theta": rows["theta"][row : row + 1]}
+        torch.testing.assert_close(judged(discriminator, alone), logits[row : row + 1], rtol=0, atol=1e-6)
+
+
+def test_the_order_of_a_set_does_not_matter_and_that_of_a_series_does():
+    rows = some_sets(20)
+    order = torch.randperm(LONGEST)
+    shuffled = {**rows, "x": rows["x"][:, order], "mask": rows["mask"][:, order]}
+    of_sets, of_series = a_discriminator(), a_discriminator(sets=(), series="x")
+    torch.testing.assert_close(judged(of_sets, shuffled), judged(of_sets, rows), rtol=0, atol=1e-6)
+    assert (judged(of_series, shuffled) - judged(of_series, rows)).abs().max() > 1e-3
+
+
+def test_a_series_is_seen_whole():
+    x = torch.randn(8, 40, requires_grad=True)
+    discriminator = AutoDiscriminator(series="x", **SMALL)
+    (slopes,) = torch.autograd.grad(discriminator(x=x).sum(), x)
+    assert (slopes != 0).all()
+
+
+def test_the_number_of_elements_is_seen():
+    discriminator = AutoDiscriminator(sets="x", **SMALL)
+    discriminator(x=torch.ones(5, 4) + torch.arange(5.0)[:, None])
+    logits = [judged(discriminator, {"x": torch.ones(1, number)}) for number in (1, 2, 8)]
+    assert len({round(float(each), 4) for each in logits}) == 3
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e4])
+def test_a_change_of_units_of_elements_changes_nothing(factor):
+    rows = some_sets(100)
+    changed = {**rows, "x": factor * rows["x"] + 3 * factor}
+    first, second = a_discriminator(), a_discriminator()
+    torch.manual_seed(0)
+    logits = judged(first, rows)
+    torch.manual_seed(0)
+    torch.testing.assert_close(judged(second, changed), logits, rtol=0, atol=1e-4)
+
+
+def test_elements_that_are_there_alone_set_the_scale():
+    rows = some_sets(100)
+    discriminator = a_discriminator()
+    judged(discriminator, {**rows, "x": torch.where(rows["mask"], rows["x"], 1e6)})
+    coordinates = discriminator.sites[1].coordinates
+    known = rows["x"][rows["mask"]]
+    assert coordinates.mean == pytest.approx(float(known.mean()), abs=0.05)
+    assert coordinates.scale == pytest.approx(float(known.std()), rel=0.05)
+
+
+def test_entries_that_are_there_alone_set_the_scale_of_rows_with_gaps():
+    x, mask = torch.randn(400, 3) * torch.tensor([1.0, 10.0, 100.0]), torch.rand(400, 3) < 0.7
+    discriminator = AutoDiscriminator(masks={"x": "mask"}, **SMALL)
+    logits = judged(discriminator, {"x": torch.where(mask, x, 1e6), "mask": mask})
+    coordinates = discriminator.sites[0].coordinates
+    scales = torch.stack([column[there].std() for column, there in zip(x.T, mask.T, strict=True)])
+    torch.testing.assert_close(coordinates.scale, scales, rtol=0.05, atol=0.0)
+    torch.testing.assert_close(judged(discriminator, {"x": torch.where(mask, x, -3.0), "mask": mask}), logits)
+    assert not torch.equal(judged(discriminator, {"x": x, "mask": ~mask}), logits)
+
+
+def test_a_whole_site_or_pixels_of_images_may_be_missing():
+    x, images = torch.randn(20, 3), torch.rand(20, 2, 8, 8)
+    there, seen = torch.rand(20) < 0.5, torch.rand(20, 2, 8, 8) < 0.9
+    discriminator = AutoDiscriminator(masks={"x": "there", "images": "seen"}, images=True, **SMALL)
+    rows = {"x": x, "images": images, "there": there, "seen": seen}
+    logits = judged(discriminator, rows)
+    other = {**rows, "x": torch.where(there[:, None], x, 5.0), "images": torch.where(seen, images, 9.0)}
+    torch.testing.assert_close(judged(discriminator, other), logits)
+    assert logits.shape == (20,)
+
+
+def test_elements_of_a_support_and_labels_are_seen_as_rows_of_them_are():
+    def counted(batch_size):
+        with pyro.plate("data", batch_size):
+            rate = pyro.sample("rate", dist.Gamma(2.0, 1.0))
+            times = dist.Exponential(rate[:, None].expand(-1, 6)).to_event(1)
+            pyro.sample("x", times, obs=times.sample())
+
+    data = {"x": dist.Exponential(1.0).sample((100, 6)), "mask": torch.rand(100, 6) < 0.7}
+    data["mask"][:, 0] = True
+    inference = briefly(BiGANInference(counted, a_guide(counted)), data)
+    assert str(inference.guide.function.posterior.observed[0].coordinates.support) == "GreaterThanEq(lower_bound=0.0)"
+    labels = torch.arange(400).reshape(100, 4) % 5
+    discriminator = AutoDiscriminator(sets="x", **SMALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        judged(discriminator, {"x": labels})
+    assert discriminator.sites[0].num_features == 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_guide_answers_for_observations_of_any_length(kind):
+    inference = briefly(BiGANInference(normal_mean, a_guide(**a_structure(kind))), some_sets())
+    for number in (1, 7, 40):
+        assert inference.sample_posterior({"x": torch.randn(number)}, num_samples=5)["theta"].shape == (5,)
+    x, mask = padded([torch.randn(3), torch.randn(9), torch.randn(20)])
+    draws = inference.sample_posterior({"x": x, "mask": mask}, num_samples=5)
+    assert draws["theta"].shape == (5, 3)
+    assert inference.sample_posterior({"x": x[0], "mask": mask[0]}, num_samples=4)["theta"].shape == (4,)
+
+
+def test_an_observation_without_a_name_is_the_set_with_all_its_elements():
+    inference = briefly(BiGANInference(normal_mean, a_guide()), dict(reversed(some_sets().items())))
+    x = torch.randn(7)
+    pyro.set_rng_seed(1)
+    draws = inference.sample_posterior(x, num_samples=10)["theta"]
+    pyro.set_rng_seed(1)
+    torch.testing.assert_close(inference.sample_posterior({"x": x}, num_samples=10)["theta"], draws)
+    longer = {"x": torch.cat([x, torch.zeros(5)]), "mask": torch.arange(12) < 7}
+    pyro.set_rng_seed(1)
+    torch.testing.assert_close(inference.sample_posterior(longer, num_samples=10)["theta"], draws)
+
+
+def test_several_observations_have_the_draws_that_each_has_alone():
+    inference = briefly(BiGANInference(normal_mean, a_guide()), some_sets())
+    lists = [torch.full((number,), float(number)) for number in (2, 5, 12)]
+    x, mask = padded(lists)
+    together = inference.sample_posterior({"x": x, "mask": mask}, num_samples=4000)["theta"]
+    assert together.shape == (4000, 3)
+    for number, each in enumerate(lists):
+        alone = inference.sample_posterior(each, num_samples=4000)["theta"]
+        assert together[:, number].mean() == pytest.approx(float(alone.mean()), abs=0.1)
+        assert together[:, number].std() == pytest.approx(float(alone.std()), rel=0.1)
+
+
+def test_the_discriminator_beside_a_guide_sees_as_it_does():
+    inference = briefly(BiGANInference(normal_mean, a_guide()), some_sets())
+    discriminator = inference.discriminator.function
+    assert discriminator.structure == inference.guide.function.structure
+    rows = some_sets(30)
+    assert inference.log_ratio(rows).shape == (30,)
+    padding = {**rows, "x": torch.where(rows["mask"], rows["x"], 100.0)}
+    torch.testing.assert_close(inference.log_ratio(padding), inference.log_ratio(rows))
+
+
+def masked_mean(x, mask):
+    """The same model as one that takes data and masks, with a density."""
+    with pyro.plate("data", len(x)):
+        theta = pyro.sample("theta", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(theta[:, None], 1.0).expand([len(x), x.shape[1]]).mask(mask).to_event(1), obs=x)
+
+
+def own_masks(batch_size):
+    """A simulator that makes its masks."""
+    with pyro.plate("data", batch_size):
+        theta = pyro.sample("theta", dist.Normal(0.0, 1.0))
+        mask = torch.arange(LONGEST) < torch.randint(2, LONGEST + 1, (batch_size, 1))
+        mask = pyro.deterministic("mask", mask, event_dim=1)
+        pyro.deterministic("x", mask * (theta[:, None] + torch.randn(batch_size, LONGEST)), event_dim=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        pytest.param(masked_mean, ("x", "mask"), id="model given both"),
+        pytest.param(own_masks, ("x", "mask"), id="masks of the simulator"),
+        pytest.param(own_masks, ("x", "mask", "theta"), id="its simulations"),
+        pytest.param(normal_mean, ("x", "mask"), id="masks of the data alone"),
+    ],
+)
+def test_masks_reach_both_networks_whoever_makes_them(model, data):
+    rows = some_sets()
+    inference = BiGANInference(model, a_guide(model), a_discriminator())
+    briefly(inference, {name: rows[name] for name in data})
+    assert inference.sample_posterior(torch.randn(5), num_samples=3)["theta"].shape == (3,)
+    masks = [site.mask for site in inference.discriminator.function.sites if site.name == "x"]
+    assert masks == ["mask"]
+
+
+def test_a_tuple_that_fills_the_models_arguments_does_too():
+    rows = some_sets()
+    inference = briefly(BiGANInference(masked_mean, a_guide(masked_mean)), (rows["x"], rows["mask"]))
+    x, mask = padded([torch.randn(3), torch.randn(20)])
+    assert inference.sample_posterior((x, mask), num_samples=3)["theta"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("contrast", ["prior", "joint"])
+def test_the_evidence_lower_bound_takes_sets(contrast):
+    rows = some_sets()
+    inference = ImplicitKLqp(masked_mean, a_guide(masked_mean), contrast=contrast)
+    briefly(inference, {"x": rows["x"], "mask": rows["mask"]})
+    assert inference.sample_posterior(torch.randn(5), num_samples=3)["theta"].shape == (3,)
+
+
+def test_a_model_of_sets_is_fitted_alone():
+    def model(mask):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        with pyro.plate("data", len(mask)):
+            pyro.deterministic("x", loc + torch.randn(mask.shape), event_dim=1)
+
+    rows = some_sets()
+    inference = briefly(GANInference(model, a_discriminator(), site="x"), {"x": rows["x"], "mask": rows["mask"]})
+    assert inference.num_steps_taken == 3
+
+
+def test_a_discriminator_of_the_users_is_given_what_it_asks_for():
+    seen = []
+    hidden = nn.Linear(3, 1)
+
+    def discriminator(x, theta, mask):
+        seen.append(mask.float().mean())
+        mean = (x * mask).sum(1) / mask.sum(1)
+        return hidden(torch.stack([mean, theta, mask.float().sum(1)], 1))
+
+    rows = some_sets()
+    briefly(BiGANInference(normal_mean, a_guide(), discriminator), rows)
+    assert seen and all(0.2 < float(each) < 0.9 for each in seen)
+
+
+def test_an_embedding_of_ones_own_learns_with_both_or_with_the_guide_where_shared():
+    rows = some_sets()
+    shared, of_guide, of_discriminator = Mean(), Mean(), Mean()
+    for embeddings in ((shared, shared), (of_guide, of_discriminator)):
+        pyro.clear_param_store()
+        before = [copy.deepcopy(each.state_dict()) for each in embeddings]
+        guide, discriminator = (
+            kind(embedding={"x": module})
+            for kind, module in zip((a_guide, a_discriminator), embeddings, strict=True)
+        )
+        inference = briefly(BiGANInference(normal_mean, guide, discriminator), rows)
+        for module, start in zip(embeddings, before, strict=True):
+            assert any(not torch.equal(value, start[name]) for name, value in module.state_dict().items())
+        of_embedding = set(embeddings[1].parameters())
+        is_trained = bool(of_embedding & set(inference.discriminator.parameters.values()))
+        assert is_trained is (embeddings[0] is not embeddings[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_posterior_answers_for_any_length_in_a_later_session(kind, tmp_path):
+    def made():
+        pyro.clear_param_store()
+        return BiGANInference(normal_mean, a_guide(**a_structure(kind)))
+
+    inference = briefly(made(), some_sets())
+    x, mask = padded([torch.randn(3), torch.randn(20)])
+    pyro.set_rng_seed(2)
+    draws = inference.sample_posterior({"x": x, "mask": mask}, num_samples=6)["theta"]
+    inference.save(tmp_path / "posterior.pt")
+    for asked in ({"x": x, "mask": mask}, {"x": x[1:]}):  # whether the first question has a mask or none
+        loaded = made().load(tmp_path / "posterior.pt")
+        loaded.sample_posterior(asked, num_samples=1)
+        pyro.set_rng_seed(2)
+        torch.testing.assert_close(loaded.sample_posterior({"x": x, "mask": mask}, num_samples=6)["theta"], draws)
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_derivatives_are_right_twice_over(kind):
+    discriminator = a_discriminator(**a_structure(kind))
+    rows = {name: rows.double() if rows.is_floating_point() else rows for name, rows in some_sets(4).items()}
+    judged(discriminator, rows)
+    x = rows["x"].requires_grad_()
+
+    def judge(x):
+        return discriminator(x=x, theta=rows["theta"], mask=rows["mask"])
+
+    assert torch.autograd.gradcheck(judge, x)
+    assert torch.autograd.gradgradcheck(judge, x)
