@@ -38,6 +38,11 @@ def default_penalties() -> tuple[Penalty, ...]:
     return (ZeroCentredGradientPenalty(0.2, final_weight=0.001, relative=True),)
 
 
+def posterior_penalties() -> tuple[Penalty, ...]:
+    """The same where a guide learns the posterior of a simulator, of which the energy score tells the coarse shape."""
+    return (ZeroCentredGradientPenalty(0.02, final_weight=0.0002, relative=True),)
+
+
 def default_rate(progress: float) -> float:
     """The learning rate of :func:`default_optimizer` at a part of a run, from 0 to 1: half a run, then a fall to 0."""
     return 2e-3 * max(0.0, min(1.0, 2 * (1 - progress)))

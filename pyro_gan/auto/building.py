@@ -69,7 +69,12 @@ class SelfBuilding(nn.Module):
         found: dict[str, dict[str, Any]] = {}
         for site in self.modules():
             if isinstance(site, Coordinates):
-                seen = {"kinds": list(site.kinds), "is_image": site.is_image, "is_mapped": site.support is not None}
+                seen = {
+                    "kinds": list(site.kinds),
+                    "is_image": site.is_image,
+                    "is_mapped": site.support is not None,
+                    "is_reflected": site.is_reflected,
+                }
                 found[site.name] = {**seen, **found.get(site.name, {})}
             elif isinstance(site, View):
                 found[site.name] = site.built()
@@ -95,6 +100,8 @@ class SelfBuilding(nn.Module):
         of_shape = is_image(tuple(rows.shape[1:]))
         asked = {"is_image": None if self.images is None else self.images and of_shape}
         known = {"kinds": (), "is_image": of_shape, "is_mapped": True} if self._as is None else self._as.get(name, {})
+        if known:  # a state that does not tell is of a version that reflected nothing
+            known = {"is_reflected": False, **known}
         kept = {key: value for key, value in {**asked, **known}.items() if key not in VIEWED}
         return Coordinates(name, support, rows, dtype, **kept)
 

@@ -43,6 +43,12 @@ CORNER = 1e-4
 MOSTLY = 0.9
 """The part of the rows of a simplex above which being corners makes labels of them."""
 
+AT_END = 1e-3
+"""How near to an end of an interval a number lies, in standard deviations, that counts as at the end."""
+
+FEW_AT_ENDS = 0.01
+"""The part of the numbers at the ends up to which an interval is no scale of many orders of magnitude there."""
+
 _BOUNDS = ("lower_bound", "upper_bound")
 _INTERVALS = (constraints.interval, constraints.half_open_interval)
 
@@ -56,6 +62,10 @@ class Coordinates(nn.Module):
     an interval keep their pixels; the pixels of a channel share mean and standard deviation. A feature that is constant
     in the first rows has :math:`\sigma = 1`.
 
+    Numbers in an interval are kept as they are, and what lies outside is reflected at the ends: a posterior may be
+    densest there, and the logistic function would thin it out. That function is :math:`T` where many of the first rows
+    are next to an end, as probabilities of several orders of magnitude are.
+
     Args:
         name: The site's name, for printing.
         support: The site's support.
@@ -65,6 +75,7 @@ class Coordinates(nn.Module):
         kinds: The values of labels; by default the rows tell whether they are such.
         is_mapped: Whether the rows are mapped to the real line, where there is a map; by default they tell.
         is_plain: Whether mean and standard deviation of all rows standardize, whatever the rows look like.
+        is_reflected: Whether numbers in an interval are kept as they are; by default the rows tell.
     """
 
     mean: Tensor
@@ -87,6 +98,7 @@ class Coordinates(nn.Module):
         kinds: Sequence[int] | None = None,
         is_mapped: bool | None = None,
         is_plain: bool = False,
+        is_reflected: bool | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -103,6 +115,9 @@ class Coordinates(nn.Module):
         is_label = isinstance(innermost(support), type(constraints.simplex)) and _are_corners(rows)
         is_mapped = not is_label if is_mapped is None else is_mapped
         self.support = support if is_mapped and self._can_be_mapped(support) else None
+        if is_reflected is None:
+            is_reflected = isinstance(innermost(support), _INTERVALS) and _are_off_the_ends(rows, innermost(support))
+        self.is_reflected = self.support is not None and is_reflected
         for bound, value in _tensor_bounds(self.support).items():  # buffers go where the module goes
             self.register_buffer(bound, value.to(dtype))
         for buffer in Spread._fields:
@@ -156,7 +171,9 @@ class Coordinates(nn.Module):
             return torch.cat([number == self.values, number], -1).to(self.mean.dtype)
         rows = rows.to(self.mean.dtype)
         support = self._placed_support()
-        return rows if support is None else biject_to(support).inv(interior(rows, support))
+        if support is None or self.is_reflected:
+            return rows
+        return biject_to(support).inv(interior(rows, support))
 
     def to_support(self, standardized: Tensor) -> Tensor:
         """Values in the support.
@@ -170,7 +187,9 @@ class Coordinates(nn.Module):
         """
         real = numbers_at(standardized, self.spread)
         support = self._placed_support()
-        return real if support is None else cast(Tensor, biject_to(support)(real))
+        if support is None:
+            return real
+        return reflected(real, innermost(support)) if self.is_reflected else cast(Tensor, biject_to(support)(real))
 
     def extra_repr(self) -> str:
         kind = " (an image)" if self.is_image else ""
@@ -179,6 +198,8 @@ class Coordinates(nn.Module):
             through = f"a coordinate for each of {len(self.categories)} values"
         elif self.kinds:
             through = f"a coordinate for each of the {len(self.kinds)} values that the first rows have, and numbers"
+        elif self.is_reflected:
+            through = f"{self.support} with reflecting ends"
         elif self.support is not None:
             through = f"{self.support} mapped to the real line"
         num_bent = int((self.reach != REACH).sum())
@@ -295,6 +316,28 @@ def interior(rows: Tensor, support: Constraint) -> Tensor:
     if upper is not None:
         rows = rows.clamp(max=upper - precision.eps * (abs(upper) + span) - precision.tiny**0.5)
     return rows
+
+
+def reflected(numbers: Tensor, interval: Any) -> Tensor:
+    """Numbers in an interval: those outside are reflected at its ends, as often as it takes.
+
+    Args:
+        numbers: Numbers on the real line.
+        interval: A constraint with bounds.
+    """
+    lower, span = interval.lower_bound, interval.upper_bound - interval.lower_bound
+    place = (numbers - lower).remainder(2 * span)
+    return lower + torch.minimum(place, 2 * span - place)
+
+
+def _are_off_the_ends(rows: Tensor, interval: Any) -> bool:
+    """Whether few numbers in an interval lie next to its ends, for how far they are spread."""
+    rows = rows.detach().double()
+    if not len(rows) or not rows.isfinite().all():
+        return True
+    to_end = torch.minimum((rows - interval.lower_bound).abs(), (interval.upper_bound - rows).abs())
+    is_at_end = to_end <= AT_END * rows.std(0, correction=0)
+    return float(is_at_end.double().mean()) <= FEW_AT_ENDS
 
 
 def _tensor_bounds(support: Constraint | None) -> dict[str, Tensor]:

@@ -20,8 +20,9 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of, floating_type
 from pyro_gan.auto.coordinates import Coordinates, fixed_support
-from pyro_gan.auto.networks import fully_connected
-from pyro_gan.auto.pooling import embedding_of
+from pyro_gan.auto.networks import flat, fully_connected
+from pyro_gan.auto.pooling import embedding_of, summary, summary_size
+from pyro_gan.auto.regression import Regression, regression_of
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import View, seen_by
 from pyro_gan.checks import listed, shown
@@ -97,6 +98,9 @@ class AutoDiscriminator(SelfBuilding):
     ) -> None:
         super().__init__(model, width, depth, images, Structure.of(sets, series, masks, embedding))
         self._follows = False
+        self._latents: tuple[str, ...] = ()
+        self._relates_all = False
+        self.regression: Regression | None = None
 
     @classmethod
     def beside(cls, guide: Any) -> Self:
@@ -152,6 +156,22 @@ class AutoDiscriminator(SelfBuilding):
             site.tell(real) if isinstance(site, View) else site.tell(real[site.name])
         self._model = (None,)
 
+    def relate(self, rows: Mapping[str, Tensor], latents: Collection[str]) -> None:
+        """See latents beside their linear regression on the observations, in draws of the model.
+
+        Args:
+            rows: Such draws by site, each with shape `(num_rows, *event_shape)`.
+            latents: The sites that are latents of rows; labels among them are seen as they are.
+        """
+        self._latents = tuple(site.name for site in self._sites() if site.name in latents and _is_continuous(site))
+        labels = [site.name for site in self._sites() if isinstance(site, Coordinates) and site.categories]
+        self._relates_all = set(self._latents) == set(latents) - set(labels)
+        sizes = ([self._size(site) for site in part] for part in self._parts())
+        with torch.inference_mode(False), torch.no_grad():
+            self.regression = regression_of(*map(sum, sizes), next(self.network.parameters()))
+            if self.regression is not None:
+                self.regression.learn(*self._vectors(self._seen(rows)))
+
     def forward(self, *rows: Tensor, **rows_by_site: Tensor) -> Tensor:
         """The logits of rows.
 
@@ -181,7 +201,27 @@ class AutoDiscriminator(SelfBuilding):
             The coordinates by site, of floating point, each with shape `(num_rows, *shape)`.
         """
         self._check(rows)
-        return dict(zip((site.name for site in self._sites()), seen_by(self._sites(), rows), strict=True))
+        seen = self._seen(rows)
+        if self.regression is None:
+            return seen
+        latents, _ = self._parts()
+        parts = self.regression.residuals(*self._vectors(seen)).split([site.size for site in latents], 1)
+        return seen | {
+            site.name: part.reshape(len(part), *site.shape) for site, part in zip(latents, parts, strict=True)
+        }
+
+    def residuals(self, rows: Mapping[str, Tensor]) -> Tensor | None:
+        """What is left of latents beside their regression on the observations, with shape `(num_rows, num_numbers)`.
+
+        Args:
+            rows: Rows by site, each with shape `(num_rows, *event_shape)`.
+
+        Returns:
+            The numbers, of size 1 in draws of the model; `None` where not all continuous latents are related.
+        """
+        if self.regression is None or not self._relates_all:
+            return None
+        return self.regression.residuals(*self._vectors(self._seen(rows)))
 
     def judge(self, coordinates: dict[str, Tensor]) -> Tensor:
         """The logits of rows given by their coordinates.
@@ -194,6 +234,25 @@ class AutoDiscriminator(SelfBuilding):
         """
         logits: Tensor = self.network(self.embedding([coordinates[site.name] for site in self._sites()]))
         return logits.squeeze(1)
+
+    def _seen(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The coordinates of each site by itself."""
+        return dict(zip((site.name for site in self._sites()), seen_by(self._sites(), rows), strict=True))
+
+    def _parts(self) -> tuple[list[Any], list[Any]]:
+        """The latents of rows, and the other sites."""
+        sites = self._sites()
+        latents = [site for site in sites if site.name in self._latents]
+        return latents, [site for site in sites if site not in latents] if latents else []
+
+    def _size(self, site: Any) -> int:
+        return int(site.size) if site.name in self._latents else summary_size(site)
+
+    def _vectors(self, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The numbers of the latents, and of the others, that the regression relates, with a row for each row."""
+        latents, others = self._parts()
+        numbers = torch.cat([flat(seen[site.name]) for site in latents], 1)
+        return numbers, torch.cat([summary(site, seen[site.name]) for site in others], 1)
 
     def _sites(self) -> list[Coordinates | View]:
         return [site for site in self.sites if isinstance(site, Coordinates | View)]
@@ -243,3 +302,7 @@ class AutoDiscriminator(SelfBuilding):
         """How a site is seen; where its support differs between rows, no single map covers it: it counts as real."""
         fixed = None if support is None else fixed_support(support, tuple(rows[name].shape[1:]))
         return self.view(name, constraints.real if fixed is None else fixed, rows, dtype)
+
+
+def _is_continuous(site: Any) -> bool:
+    return isinstance(site, Coordinates) and not (site.categories or site.kinds or site.is_image)

@@ -176,6 +176,16 @@ class AutoImplicitGuide(SelfBuilding):
         self.posterior = posterior
         self._model = (None,)
 
+    def relate(self, rows: Mapping[str, Tensor]) -> None:
+        """Start from the linear regression of the latents on the observations, in draws of the model.
+
+        Args:
+            rows: The latents and the observations by name, each with shape `(num_rows, *event_shape)`. Without one of
+                them, nothing changes.
+        """
+        if all(site.name in rows for site in self.posterior.observations()):
+            self.posterior.relate(rows, rows)
+
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Draw the latent sites.
 

@@ -11,8 +11,9 @@ from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent
-from pyro_gan.auto.networks import SlowLinear, decaying, fully_connected, start_as_fast
+from pyro_gan.auto.networks import SlowLinear, decaying, flat, fully_connected, start_as_fast
 from pyro_gan.auto.pooling import embedding_of, summary, summary_size
+from pyro_gan.auto.regression import Regression, regression_of
 from pyro_gan.auto.views import View, seen_by
 
 Draw = Callable[[Labels, Tensor], Tensor]
@@ -91,6 +92,10 @@ class NoiseNetwork(nn.Module):
             for site, part in zip(sites, parts, strict=True)
         }
 
+    def coordinates(self) -> list[Coordinates]:
+        """The coordinates of its sites that are no labels."""
+        return [site for site in self.sites if isinstance(site, Coordinates)]
+
     def draws(self, numbers: Tensor, draw: Draw) -> Tensor:
         """The coordinates of draws of all sites, which are labels, with shape `(*, size)`."""
         logits = self.values(numbers)
@@ -140,6 +145,8 @@ class Posterior(nn.Module):
             sizes = (num_earlier + is_own * num_seen, num_earlier + is_own * num_features)
             setattr(self, stage, _noise_network(sites, noise_dim, *sizes, width, depth))
             num_earlier += sum(site.size for site in sites)
+        of_latents = 0 if self.own is None else sum(site.size for site in self.own.coordinates())
+        self.regression = regression_of(of_latents, num_seen, latents[0].draws.new_zeros((), dtype=dtype))
         self.to(latents[0].draws.device, dtype)
 
     def forward(self, noise: Mapping[str, Tensor], rows: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
@@ -166,12 +173,33 @@ class Posterior(nn.Module):
             earlier = [*(each.unsqueeze(-2) for each in shared), *own] if is_own else shared
             seen = (linear, features) if is_own else ([], [])
             numbers = network(noise[stage], *([*earlier, *each] for each in seen))
+            if stage == "own" and self.regression is not None:
+                numbers = self.regression(numbers, torch.cat(linear, 1))
             if stage in ("shared_labels", "own_labels"):
                 numbers = network.draws(numbers, draw)
             else:
                 values |= network.values(numbers)
             (own if is_own else shared).append(numbers)
         return values
+
+    def relate(self, latents: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> None:
+        """Draw beside the latents' regression on the observations, as draws of the model tell it.
+
+        Args:
+            latents: The latents by site, each with shape `(num_rows, *event_shape)`; others are passed over.
+            rows: The observations that were made of them, and their masks, by name.
+        """
+        sites = [] if self.own is None else self.own.coordinates()
+        if self.regression is None or any(site.name not in latents for site in sites):
+            return
+        given = [
+            _scaled(summary(*pair))
+            for pair in zip(self.observations(), seen_by(self.observations(), rows), strict=True)
+        ]
+        numbers = [flat(site(latents[site.name])) for site in sites]
+        old = self.regression  # a look puts back the buffers of the modules that it has called: this one is new
+        self.regression = Regression(old.slope.shape[1], old.slope.shape[0], old.slope)
+        self.regression.learn(torch.cat(numbers, 1), torch.cat(given, 1))
 
     def networks(self) -> dict[str, NoiseNetwork]:
         """The networks by name, in the order in which they draw."""

@@ -4,7 +4,7 @@ A subclass says which two samples (:meth:`Algorithm.draw`), and where needed wha
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import reduce
 from operator import or_
@@ -168,6 +168,14 @@ class Algorithm(ABC):
     def typical_rows(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rows by which a discriminator that builds itself may standardize the sites; by default the real ones."""
         return real
+
+    def relate(self, functions: Mapping[str, Any], samples: Samples) -> None:
+        """Have networks that have just built themselves relate latents to observations; by default they do not.
+
+        Args:
+            functions: The networks by the names of the players.
+            samples: The first samples.
+        """
 
     def guide_arguments(self, batch: Batch) -> Arguments:
         """How a guide is called on a minibatch, where there is one."""

@@ -1,20 +1,22 @@
 """Bidirectional adversarial inference, adversarially learned inference (Donahue et al. 2017; Dumoulin et al. 2017)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 import torch
 from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
+from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
 from pyro_gan.checks import is_real_number, listed, shown
-from pyro_gan.inference.energy import energy_score, label_score
+from pyro_gan.inference.energy import energy_score, label_score, score_of
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.players.batch import Batch, named, number_of_rows
 from pyro_gan.players.calls import Arguments, as_precise, places
 from pyro_gan.players.handler import Draw
+from pyro_gan.recipes import posterior_penalties
 from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.samples import Samples
 
@@ -105,6 +107,13 @@ class BiGANInference(GuidedInference):
             **options,
         )
         self.energy_weight = energy_weight
+        self._penalty_is_open = loss is None and penalty is None
+
+    def get_to_know(self, batch: Batch) -> None:
+        super().get_to_know(batch)
+        if self._penalty_is_open and self._weight():
+            self.penalties = posterior_penalties()
+        self._penalty_is_open = False
 
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
@@ -126,16 +135,31 @@ class BiGANInference(GuidedInference):
         )
         return self.with_given(samples, batch)
 
+    def relate(self, functions: Mapping[str, Any], samples: Samples) -> None:
+        """As of every inference; where the guide is scored, draws of the model tell what observations say of latents."""
+        if not self._weight():
+            return
+        rows = {site: values.detach() for site, values in samples.fake.items()}
+        for function in functions.values():
+            if isinstance(function, AutoDiscriminator):
+                function.relate(rows, self.latent_sites)
+            elif isinstance(function, AutoImplicitGuide):
+                function.relate(rows)
+
     def draw_for_generator(self, batch: Batch) -> Samples:
         samples = self.draw(batch)
-        weight = self.energy_weight
-        if weight is None:
-            weight = 0.0 if self.model.trainable() else ENERGY_WEIGHT
+        weight = self._weight()
         simulated = self._with_draws(batch, samples) if weight else None
         if simulated is None:
             return samples
         score = -weight * self._score(self.guide.calls.arguments(self.visible(simulated)), samples).mean()
         return samples._replace(log_factor=score if samples.log_factor is None else samples.log_factor + score)
+
+    def _weight(self) -> float:
+        """The energy score's weight, once the model has been run."""
+        if self.energy_weight is None:
+            return 0.0 if self.model.trainable() else ENERGY_WEIGHT
+        return self.energy_weight
 
     def _score(self, arguments: Arguments, samples: Samples) -> Tensor:
         """The scores of the guide's draws on the model's, with shape `(num_rows,)`.
@@ -147,12 +171,24 @@ class BiGANInference(GuidedInference):
         labels = {site: rows for site, rows in latents.items() if self.guide.found[site].is_finite}
         others = {site: rows for site, rows in latents.items() if site not in labels}
         if not labels and samples.is_simulated:
-            return energy_score(samples.real, self.guide.draw(arguments).values, others, self.supports())
+            return self._energy(samples.real, self.guide.draw(arguments).values, others, samples)
         with ConditionMessenger(labels):
             first, second = self.guide.draw(arguments), self.guide.draw(arguments)
-        scores = [energy_score(first.values, second.values, others, self.supports())] if others else []
+        scores = [self._energy(first.values, second.values, others, samples)] if others else []
         scores += [label_score(first.without_path, second.without_path, labels)] if labels else []
         return torch.stack(scores).sum(0)
+
+    def _energy(
+        self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], latents: dict[str, Tensor], samples: Samples
+    ) -> Tensor:
+        """The energy score of continuous latents, in the discriminator's coordinates where it relates them all."""
+        seen = self.discriminator.function
+        if isinstance(seen, AutoDiscriminator):
+            rows = {site: values.detach() for site, values in samples.fake.items()}
+            found = [seen.residuals(rows | {site: draws[site] for site in latents}) for draws in (first, second, rows)]
+            if found[0] is not None:
+                return score_of(*found)
+        return energy_score(first, second, latents, self.supports())
 
     def _with_draws(self, batch: Batch, samples: Samples) -> Batch | None:
         """The minibatch with the model's draws of the observed sites in their place, where it has one for each.

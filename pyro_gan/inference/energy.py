@@ -57,6 +57,17 @@ def energy_score(
     one, other, truth = (
         torch.cat([flat(site(rows[site.name])) for site in coordinates], 1) for rows in (first, second, latents)
     )
+    return score_of(one, other, truth)
+
+
+def score_of(one: Tensor, other: Tensor, truth: Tensor) -> Tensor:
+    """The energy score of each row by its numbers, with shape `(num_rows,)`.
+
+    Args:
+        one: The numbers of a guide's draws, with shape `(num_rows, num_numbers)`.
+        other: Those of others, given the same observations.
+        truth: Those of the model's draws.
+    """
     return (_distance(one, truth) + _distance(other, truth) - _distance(one, other)) / 2
 
 

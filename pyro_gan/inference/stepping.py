@@ -200,6 +200,7 @@ class Stepping(Algorithm):
                     blank.setup(*arguments.args, **arguments.kwargs)
                 else:
                     blank.setup(dict(self.supports()), first_rows(self, samples))
+                self.relate({name: blank}, samples)
                 _check_built_alike(name, built, blank)
                 take_buffers(built, blank)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +33,9 @@ class Unmet(Game, Protocol):
     def supports(self) -> Mapping[str, Constraint]:
         """The supports of the compared sites."""
 
+    def relate(self, functions: Mapping[str, Any], samples: Samples) -> None:
+        """Have networks that have just built themselves relate latents to observations, where the game does so."""
+
     def met_parameters(self) -> dict[str, Tensor]:
         """The parameters of the generator's side that have been met and could be moved."""
 
@@ -50,6 +53,7 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
         TypeError, ValueError: Something does not fit; the message says what. Nothing has changed then.
     """
     discriminator = game.discriminator
+    unbuilt = {name: one.function for name, one in game.players().items() if builds_itself_later(one.function)}
     with game.looking():
         of_many = samples_of_many(game, many)
         samples = game.draw(batch)
@@ -61,6 +65,7 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
                 given.check(samples.real)
         real, fake = ({site: rows.detach() for site, rows in sample.items()} for sample in samples[:2])
         discriminator.set_up(first_rows(game, of_many or samples), dict(game.supports()))
+        game.relate(unbuilt, of_many or samples)
         discriminator(real)
         check_logits(discriminator(fake))
         for given in game.penalties:

@@ -1,0 +1,109 @@
+r"""Latents beside what the observation tells of them at once: their linear regression on it.
+
+Standardized numbers v of a row's latents, and u of its observation, are related in draws of the model by
+
+.. math:: v = b + B u + L r,
+
+with b and B by least squares, and L the lower triangular root of the residuals' covariance. For given u, v and r are
+one to one: so a discriminator that sees (r, u) judges as one that sees (v, u), and a guide that draws r draws v. But r
+is of size 1 however much narrower than its prior the posterior is, and in whichever direction.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+MOST_NUMBERS = 64
+"""The numbers of a row, of latents and of the observation each, up to which they are related."""
+
+ROWS_A_NUMBER = 4
+"""The rows of which there are as many for each of these numbers, at least, where they are related."""
+
+RIDGE = 1e-3
+"""What is added to the observations' variances, of about 1."""
+
+NARROWEST = 1e-3
+"""The smallest deviation of residuals, in those of the latents."""
+
+
+class Regression(nn.Module):
+    """The map from numbers of latents to residuals of size 1, and back; the identity at first.
+
+    Args:
+        num_latents: The numbers of a row's latents.
+        num_observed: The numbers of its observation.
+        like: A tensor whose type and device the map has.
+    """
+
+    slope: Tensor
+    center: Tensor
+    root: Tensor
+    inverse: Tensor
+
+    fields: ClassVar[tuple[str, ...]] = ("slope", "center", "root", "inverse")
+
+    def __init__(self, num_latents: int, num_observed: int, like: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("slope", like.new_zeros(num_observed, num_latents))
+        self.register_buffer("center", like.new_zeros(num_latents))
+        self.register_buffer("root", torch.eye(num_latents, dtype=like.dtype, device=like.device))
+        self.register_buffer("inverse", self.root.clone())
+
+    @torch.no_grad()
+    def learn(self, latents: Tensor, observed: Tensor) -> None:
+        """Fit it to draws of the model; too few, or such that are not finite, leave it as it is.
+
+        Args:
+            latents: The numbers of the latents, with shape `(num_rows, num_latents)`.
+            observed: Those of the observations, with shape `(num_rows, num_observed)`.
+        """
+        numbers, given = latents.double(), observed.double()
+        is_finite = torch.cat([numbers, given], 1).isfinite().all(1)
+        numbers, given = numbers[is_finite], given[is_finite]
+        if len(numbers) < ROWS_A_NUMBER * (numbers.shape[1] + given.shape[1] + 1):
+            return
+        mean, at = numbers.mean(0), given.mean(0)
+        centered = given - at
+        gram = centered.T @ centered / len(given) + RIDGE * torch.eye(given.shape[1]).to(given)
+        slope = torch.linalg.solve(gram, centered.T @ (numbers - mean) / len(given))
+        rest = numbers - mean - centered @ slope
+        covariance = rest.T @ rest / len(rest) + NARROWEST**2 * torch.eye(numbers.shape[1]).to(rest)
+        root = torch.linalg.cholesky(covariance)
+        inverse = torch.linalg.solve_triangular(root, torch.eye(len(root)).to(root), upper=False)
+        for name, value in zip(self.fields, (slope, mean - at @ slope, root, inverse), strict=True):
+            getattr(self, name).copy_(value)
+
+    def residuals(self, numbers: Tensor, given: Tensor) -> Tensor:
+        """What is left of latents, with shape `(num_rows, num_latents)`.
+
+        Args:
+            numbers: The numbers of the latents, likewise.
+            given: Those of the observations, with shape `(num_rows, num_observed)`.
+        """
+        return (numbers - self.center - given @ self.slope) @ self.inverse.T
+
+    def forward(self, residuals: Tensor, given: Tensor) -> Tensor:
+        """The numbers of latents, with shape `(*, num_rows, num_latents)`.
+
+        Args:
+            residuals: What is left of them, likewise.
+            given: The numbers of the observations, with shape `(num_rows, num_observed)`.
+        """
+        return self.center + given @ self.slope + residuals @ self.root.T
+
+    def extra_repr(self) -> str:
+        return f"{self.slope.shape[1]} numbers of latents on {self.slope.shape[0]} of observations"
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """As of every module; a state of a version that related nothing changes nothing."""
+        blank = Regression(self.slope.shape[1], self.slope.shape[0], self.slope)
+        for name in self.fields:
+            state_dict.setdefault(prefix + name, getattr(blank, name))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def regression_of(num_latents: int, num_observed: int, like: Tensor) -> Regression | None:
+    """A regression where the numbers are few enough; else none."""
+    is_small = 0 < num_latents <= MOST_NUMBERS and 0 < num_observed <= MOST_NUMBERS
+    return Regression(num_latents, num_observed, like) if is_small else None
