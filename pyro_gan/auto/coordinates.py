@@ -86,6 +86,7 @@ class Coordinates(nn.Module):
 
     later_buffers: ClassVar[dict[str, float]] = {"reach": REACH, "offset": 0.0}
     """What states have not that were saved before features were bent, and the values that change nothing."""
+    later_format: ClassVar[int] = 1
 
     def __init__(
         self,

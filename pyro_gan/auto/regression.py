@@ -42,6 +42,7 @@ class Regression(nn.Module):
     inverse: Tensor
 
     fields: ClassVar[tuple[str, ...]] = ("slope", "center", "root", "inverse")
+    later_format: ClassVar[int] = 2
 
     def __init__(self, num_latents: int, num_observed: int, like: Tensor) -> None:
         super().__init__()
@@ -95,11 +96,15 @@ class Regression(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.slope.shape[1]} numbers of latents on {self.slope.shape[0]} of observations"
 
+    @property
+    def later_buffers(self) -> dict[str, Tensor]:
+        """What states have not that were saved before anything was related, and the values that change nothing."""
+        zero, one = self.slope.new_zeros(()), torch.eye(len(self.center)).to(self.center)
+        return {"slope": zero, "center": zero, "root": one, "inverse": one}
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """As of every module; a state of a version that related nothing changes nothing."""
-        blank = Regression(self.slope.shape[1], self.slope.shape[0], self.slope)
-        for name in self.fields:
-            state_dict.setdefault(prefix + name, getattr(blank, name))
+        for name, value in self.later_buffers.items():
+            state_dict.setdefault(prefix + name, value.expand_as(getattr(self, name)).clone())
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

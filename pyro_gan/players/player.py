@@ -13,6 +13,10 @@ from pyro_gan.players.devices import calling_modules, creating_on
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
 
 
+FORMATS = (1, 2)
+"""When buffers came that earlier states have not, counted from the first time, as modules tell by `later_format`."""
+
+
 class Player:
     """The generator's or the discriminator's side: parameters by name, and the modules called.
 
@@ -213,16 +217,18 @@ class Player:
 
     def _with_later_buffers(self, loaded: list[Tensor]) -> list[Tensor]:
         """A state's buffers; those that a module's class came to have later have the values that it names."""
-        later = {
-            id(module.get_buffer(name)): value
-            for module in self.modules
-            for name, value in getattr(module, "later_buffers", {}).items()
-        }
         others = self._others()
-        if len(loaded) + len(later) != len(others):
-            return loaded
-        rest = iter(loaded)
-        return [torch.full_like(each, later[id(each)]) if id(each) in later else next(rest) for each in others]
+        for first in FORMATS:
+            later = {
+                id(module.get_buffer(name)): value
+                for module in self.modules
+                for name, value in getattr(module, "later_buffers", {}).items()
+                if getattr(module, "later_format", 0) >= first
+            }
+            if len(loaded) + len(later) == len(others):
+                rest = iter(loaded)
+                return [_filled(each, later[id(each)]) if id(each) in later else next(rest) for each in others]
+        return loaded
 
     def _check_own(self, name: str, parameter: Tensor, value: Tensor) -> None:
         """Refuse to put another inference's parameters back by a question to a copy.
@@ -262,6 +268,10 @@ class Player:
                     f"the state has a parameter {name!r} that there is no place for: there are {there}. "
                     "Load it into the model and discriminator that it was saved from."
                 )
+
+
+def _filled(tensor: Tensor, value: Any) -> Tensor:
+    return torch.as_tensor(value).to(tensor).expand_as(tensor).clone()
 
 
 def are_written(copies: Iterable[Any]) -> bool:
