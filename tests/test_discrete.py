@@ -16,7 +16,7 @@ from torch import nn
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, ImplicitKLqp
 from pyro_gan.export import to_inference_data
 from pyro_gan.inference.energy import label_score
-from pyro_gan.players.discrete import log_probabilities, score_function
+from pyro_gan.players.discrete import has_probabilities, log_probabilities, score_function
 
 LOC, SCALE, PRIOR = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([1.0, 1.0, 2.0]), torch.tensor([0.5, 0.3, 0.2])
 """Three mechanisms that make four numbers: normal ones, of another place, or wider; and how probable each is."""
@@ -78,7 +78,7 @@ def test_the_score_functions_mean_gradient_is_that_of_the_expected_cost():
     logits = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     costs = torch.randn(2, 3, dtype=torch.float64)
     fn = dist.Categorical(logits=logits)
-    expected = torch.autograd.grad((fn.probs * costs).sum(1).mean(), logits)[0]
+    expected = torch.autograd.grad((fn.probs * costs).sum(1).mean(), logits, retain_graph=True)[0]
     found = torch.zeros_like(logits)
     for drawn in itertools.product(range(3), repeat=2):
         labels = torch.tensor(drawn)
@@ -100,10 +100,10 @@ def test_a_baseline_of_equal_costs_leaves_no_noise():
 @pytest.mark.parametrize("kind", LABELS)
 def test_log_probabilities_are_those_of_each_value(kind):
     fn = LABELS[kind].expand_by([4])
-    found = log_probabilities(fn)
+    assert has_probabilities(fn) is (kind != "count")
     if kind == "count":
-        assert found is None
         return
+    found = log_probabilities(fn)
     torch.testing.assert_close(found.logsumexp(-1), torch.zeros(found.shape[:-1]))
     value = fn.sample()
     is_one_hot = "one-hot" in kind
@@ -190,7 +190,7 @@ def test_continuous_latents_know_the_label():
     x = torch.randn(5)
     guide(x)
     with torch.no_grad():
-        guide.posterior.own.linear.weight[:, -3:] = torch.tensor([0.0, 100.0, 200.0])
+        guide.posterior.own.linear.weight[:, -4:-1] = torch.tensor([0.0, 100.0, 200.0])
     drawn = []
     for label in range(3):
         pyro.set_rng_seed(1)
@@ -216,7 +216,7 @@ def test_labels_that_all_rows_share_and_labels_in_plates():
     assert shapes == {"kind": (), "weight": (), "flags": (2,), "own": (5, 1), "each": (5, 2)}
     SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO(num_particles=3, vectorize_particles=True)).step(x)
     draws = Predictive(model, guide=guide, num_samples=4)(x)
-    assert draws["kind"].shape == (4,) and draws["each"].shape == (4, 5, 2)
+    assert draws["kind"].shape == draws["weight"].shape and draws["each"].shape == (4, 5, 2)
 
 
 def test_svi_learns_a_label_by_its_score_function():
@@ -367,22 +367,20 @@ def test_a_check_and_an_export_take_labels():
     assert to_inference_data(posterior=draws)["posterior"]["m"].shape == (1, 50)
 
 
-def test_exact_labels_pass_a_check_and_the_priors_do_not():
-    """The guide is the exact posterior, and then the prior: the one has nothing to fix, the other is far off."""
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_exact_labels_pass_a_check_and_others_do_not(is_exact):
+    """The guide is the exact posterior, or has all mechanisms alike: their mean rank is then off by more than 0.1."""
     drawn = simulations(mechanisms, 1000)
-    problems = {}
-    for kind in "exact", "prior":
 
-        def guide(x, kind=kind):
-            tilt = pyro.param("tilt", torch.zeros(3))  # it has to have something to train
-            with pyro.plate("data", len(x)):
-                probabilities = exact_probabilities(x) if kind == "exact" else PRIOR.expand(len(x), 3)
-                pyro.sample("m", dist.Categorical(logits=probabilities.log() + 1e-6 * tilt))
+    def guide(x):
+        tilt = pyro.param("tilt", torch.zeros(3))  # it has to have something to train
+        with pyro.plate("data", len(x)):
+            probabilities = exact_probabilities(x) if is_exact else torch.full((len(x), 3), 1 / 3)
+            pyro.sample("m", dist.Categorical(logits=probabilities.log() + 1e-6 * tilt))
 
-        inference = BiGANInference(mechanisms, guide, small_discriminator())
-        inference.step(drawn)
-        problems[kind] = inference.check(drawn).problems
-    assert not problems["exact"] and problems["prior"]
+    inference = BiGANInference(mechanisms, guide, small_discriminator())
+    inference.step(drawn)
+    assert inference.check(drawn).problems == ([] if is_exact else ["biased"])
 
 
 @pytest.mark.usefixtures("graphs_as_traced")
@@ -394,14 +392,16 @@ def test_compiled_gradients_are_the_eager_ones():
         inference = BiGANInference(mechanisms, small_guide(mechanisms), small_discriminator())
         inference.run(drawn, num_steps=6, batch_size=32, progress=False, compile=is_compiled)
         losses.append(inference.history["generator_loss"])
-        assert bool(inference._step.is_compiled()) is is_compiled if hasattr(inference._step, "is_compiled") else True
+        assert (inference.seconds_to_compile() > 0) is is_compiled
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 def test_what_needs_a_gradient_through_labels_is_refused():
     model = model_of(LABELS["categorical"])
     inference = ImplicitKLqp(model, small_guide(model), small_discriminator(), contrast="prior")
-    message = r"contrast='prior' takes the gradient.* 'm' \(latent Categorical, not reparam.*Use contrast='joint', or .*SVI"
+    message = (
+        r"contrast='prior' takes the gradient.* 'm' \(latent Categorical, not reparam.*Use contrast='joint', or .*SVI"
+    )
     with pytest.raises(ValueError, match=message):
         inference.step(torch.randn(8))
 
@@ -415,8 +415,10 @@ def test_labels_of_all_rows_are_no_global_sites():
     def guide(x):
         pyro.sample("kind", dist.Categorical(logits=pyro.param("logits", torch.zeros(3))))
 
-    message = r"the model's global site 'kind' \(latent Categorical, not reparameterized\) is discrete.*fit the model once"
+    message = (
+        r"the model's global site 'kind' \(latent Categorical, not reparameterized\) is discrete.*fit the model once"
+    )
     with pytest.raises(ValueError, match=message):
         ImplicitKLqp(model, guide, small_discriminator(), global_sites="kind").step(torch.randn(8))
-    with pytest.raises(ValueError, match="'kind' has shape .* a latent site needs one for each"):
+    with pytest.raises(ValueError, match=r"'kind' has shape .* a latent site needs one for each"):
         BiGANInference(model, guide, small_discriminator()).step(torch.randn(8))

@@ -229,9 +229,7 @@ class AutoImplicitGuide(SelfBuilding):
         full_size = num_rows if frame.size == frame.full_size else max(num_rows, frame.full_size)
         return pyro.plate(frame.name, full_size, subsample_size=num_rows, dim=frame.dim)
 
-    def _noises(
-        self, rows: dict[str, Tensor], plates: dict[str, Any]
-    ) -> tuple[dict[str, Tensor], tuple[int, ...]]:
+    def _noises(self, rows: dict[str, Tensor], plates: dict[str, Any]) -> tuple[dict[str, Tensor], tuple[int, ...]]:
         """The noise of each network, and the sizes of plates around the guide, which noise for all rows has in front.
 
         That of latents that all rows share has shape `(*, noise_dim)`, that of others `(*, num_rows, noise_dim)`.
@@ -244,9 +242,7 @@ class AutoImplicitGuide(SelfBuilding):
             shared[name] = noise.reshape(next(iter(own.values())).shape[:-2] + noise.shape[-1:])
         return {**shared, **own}, around
 
-    def _own_noise(
-        self, name: str, network: NoiseNetwork, rows: dict[str, Tensor], plates: dict[str, Any]
-    ) -> Tensor:
+    def _own_noise(self, name: str, network: NoiseNetwork, rows: dict[str, Tensor], plates: dict[str, Any]) -> Tensor:
         """The noise of the rows, with shape `(*, num_rows, noise_dim)`; dimensions before it are of plates around."""
         num_rows = len(next(iter(rows.values())))
         if self._row_plate is None:

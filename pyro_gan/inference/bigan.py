@@ -115,10 +115,9 @@ class BiGANInference(GuidedInference):
         drawn = self.run_model(arguments, number_of_rows(batch))
         sources = self.model.calls.sources(drawn, arguments, batch, self.latent_sites)
         real = {**guided.values, **as_precise(sources, drawn.values)}
-        labels = {site: drawn.values[site].to(guided.values[site].dtype) for site in guided.without_path}
         return Samples(
             {site: real[site] for site in drawn.values},
-            {**drawn.values, **labels},  # counts may be of floating point in the model
+            self.as_guided(drawn.values, guided),
             {**drawn.parameters, **guided.parameters},
             drawn.log_factor,
             {site: places(rows, batch) for site, rows in sources.items()},
