@@ -341,6 +341,7 @@ def test_a_guide_of_the_users_own_may_draw_labels():
     assert (network.weight - before).abs().min() > 0
 
 
+@pytest.mark.slow
 def test_a_models_own_weights_learn_by_the_score_function():
     """A mixture whose weight alone is unknown: .8 of the data are of the second kind, the model starts at half."""
     data = torch.where(torch.rand(2000) < 0.8, 3.0, -3.0) + torch.randn(2000)
@@ -422,3 +423,41 @@ def test_labels_of_all_rows_are_no_global_sites():
         ImplicitKLqp(model, guide, small_discriminator(), global_sites="kind").step(torch.randn(8))
     with pytest.raises(ValueError, match=r"'kind' has shape .* a latent site needs one for each"):
         BiGANInference(model, guide, small_discriminator()).step(torch.randn(8))
+
+
+# ---- quality
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_probabilities_of_three_mechanisms_are_the_exact_ones(seed):
+    """For ten observations, with 5000 draws each, whose own error is at most 0.007; the prior is off by up to 0.8."""
+    pyro.set_rng_seed(seed)
+    guide = AutoImplicitGuide(mechanisms, width=64, depth=2)
+    inference = BiGANInference(mechanisms, guide, AutoDiscriminator(width=64, depth=2))
+    inference.run(simulations(mechanisms, 20_000)["x"], num_steps=3000, batch_size=512, progress=False)
+    x = observations(10)
+    draws = inference.sample_posterior(x, num_samples=5000)["m"]
+    found = torch.stack([draws[:, row].bincount(minlength=3) for row in range(10)]) / 5000
+    error = (found - exact_probabilities(x)).abs().amax(1)
+    assert (PRIOR - exact_probabilities(x)).abs().amax(1).mean() > 0.3
+    assert error.mean() < 0.02 and error.max() < 0.05
+
+
+def lines(batch_size):
+    """Numbers around a line of theta, with another place and slope where m is 1."""
+    with pyro.plate("data", batch_size):
+        m = pyro.sample("m", dist.Bernoulli(0.4))
+        theta = pyro.sample("theta", dist.Normal(0.0, 1.0))
+        loc = torch.where(m == 1, 1.5 + 0.5 * theta, theta)
+        pyro.sample("x", dist.Normal(loc[:, None], 1.0).expand([batch_size, 4]).to_event(1))
+
+
+def exact_lines(x, place, slope):
+    """The log-density of rows of x, and the mean and standard deviation of theta, under one of the lines."""
+    size = x.shape[1]
+    log_density = dist.MultivariateNormal(
+        torch.full((size,), place), torch.eye(size) + slope**2 * torch.ones(size, size)
+    ).log_prob(x)
+    precision = 1 + size * slope**2
+    return log_density, slope * (x - place).sum(1) / precision, precision**-0.5

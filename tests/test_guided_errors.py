@@ -138,7 +138,7 @@ SITES = [
         model_of(),
         guide_of(draws("z", lambda loc: dist.Bernoulli(logits=loc))),
         {},
-        r"guide's site 'z' \(latent Bernoulli, not reparameterized\) is discrete, but the model's \(latent Normal\) is cont",
+        r"guide's site 'z' \(latent Bernoulli, not reparameterized\) is discrete, but the model's \(latent Normal",
     ),
     (model_of(), guide_of(), {}, "the guide draws none of the model's sites, 'z', 'x'. Draw at least one"),
     (model_of(), guide_of(tells("loc")), {}, "the guide draws none of the model's sites, 'z', 'x'"),

@@ -110,7 +110,7 @@ class Posterior(nn.Module):
         supports: Their supports; what has none counts as real-valued.
         latents: The latents.
         noise_dim: The noise of a row, and that of all latents that rows share; `None` takes twice as many numbers as
-            the latents have on the real line, and at least 8.
+            the latents have on the real line, or logits, and at least 8.
         width: The units of each hidden layer.
         depth: The number of hidden layers.
         seen: Makes a site's coordinates of its name, support, first rows and type.
