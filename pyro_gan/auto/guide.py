@@ -14,6 +14,10 @@ weights of :math:`f` and :math:`h` decay under the default optimizer, those of :
 linear where nothing speaks against it. Latents that all rows share are
 :math:`T(\mu + \sigma (A \epsilon + f(\epsilon)))`: they depend on no row.
 
+Discrete latents of finitely many values are drawn before the continuous ones, which know them. For these such a network
+of its own gives logits, added to those of the prior (:mod:`pyro_gan.auto.labels`), and the draw is Pyro's: of a
+Categorical or Bernoulli, with a probability that the score function needs.
+
 What the guide can not tell: its density. Its draws can be compared with others, as
 :class:`~pyro_gan.BiGANInference` does; what needs log q, such as the evidence lower bound, sees a point mass, and makes
 the guide seek the mode.
@@ -52,13 +56,16 @@ class AutoImplicitGuide(SelfBuilding):
     where their priors lie. It is called as the model is, on rows of observations, also where the model takes no data.
     The network sees observations as :class:`AutoDiscriminator` sees rows: mapped to the real line where the model
     observes them at a constrained site, standardized by the first ones, images through convolutions. Latents outside of
-    the plate of the rows are drawn once for all rows, from noise alone; the others depend on them. Parameters have the
+    the plate of the rows are drawn once for all rows, from noise alone; the others depend on them. Discrete latents, of
+    a Categorical, Bernoulli, OneHotCategorical or Binomial, are drawn as integers or as the model has them, and the
+    continuous ones depend on them too; those that the model marks to be enumerated are left to it. Parameters have the
     type of the latents, lie where these do, and are registered with Pyro under the guide's name. Several guides of
     one name each keep their own, while they live; the store has those of the one that was called last. An optimizer
     such as Adam moves the guide a quarter as fast as other networks, so that it does not run ahead of a discriminator.
 
     Args:
-        model: The model. Discrete latent sites are summed out of it, or hidden by `pyro.poutine.block`.
+        model: The model. Discrete latent sites without a bound, such as of a Poisson, are summed out of it, or hidden
+            by `pyro.poutine.block`.
         width: The units of each hidden layer.
         depth: The number of hidden layers.
         noise_dim: The noise of a row; by default twice as many numbers as its latents have on the real line, and at
@@ -95,6 +102,15 @@ class AutoImplicitGuide(SelfBuilding):
         >>> guide = AutoImplicitGuide(model)
         >>> {site: tuple(rows.shape) for site, rows in guide(torch.randn(5)).items()}
         {'rate': (5,), 'weights': (5, 3)}
+
+        Which of three mechanisms made each number:
+
+        >>> def mechanisms(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         kind = pyro.sample("kind", dist.Categorical(torch.ones(3)))
+        ...         pyro.sample("x", dist.Normal(torch.tensor([-1.0, 0.0, 1.0])[kind], 1.0), obs=x)
+        >>> AutoImplicitGuide(mechanisms, name="choosing")(torch.randn(5))["kind"].dtype
+        torch.int64
     """
 
     posterior: Posterior
@@ -285,9 +301,7 @@ class AutoImplicitGuide(SelfBuilding):
         full_size = num_rows if frame.size == frame.full_size else max(num_rows, frame.full_size)
         return pyro.plate(frame.name, full_size, subsample_size=num_rows, dim=frame.dim)
 
-    def _noises(
-        self, rows: dict[str, Tensor], plates: dict[str, Any]
-    ) -> tuple[dict[str, Tensor], tuple[int, ...]]:
+    def _noises(self, rows: dict[str, Tensor], plates: dict[str, Any]) -> tuple[dict[str, Tensor], tuple[int, ...]]:
         """The noise of each network, and the sizes of plates around the guide, which noise for all rows has in front.
 
         That of latents that all rows share has shape `(*, noise_dim)`, that of others `(*, num_rows, noise_dim)`.
@@ -300,9 +314,7 @@ class AutoImplicitGuide(SelfBuilding):
             shared[name] = noise.reshape(next(iter(own.values())).shape[:-2] + noise.shape[-1:])
         return {**shared, **own}, around
 
-    def _own_noise(
-        self, name: str, network: NoiseNetwork, rows: dict[str, Tensor], plates: dict[str, Any]
-    ) -> Tensor:
+    def _own_noise(self, name: str, network: NoiseNetwork, rows: dict[str, Tensor], plates: dict[str, Any]) -> Tensor:
         """The noise of the rows, with shape `(*, num_rows, noise_dim)`; dimensions before it are of plates around."""
         num_rows = len(next(iter(rows.values())))
         if self._row_plate is None:

@@ -89,4 +89,8 @@ def number_of_values(support: Constraint, draws: Tensor) -> int:
     base = innermost(support)
     if isinstance(base, type(constraints.boolean)):
         return 2
-    return draws.shape[-1] if isinstance(base, type(constraints.one_hot)) else int(torch.as_tensor(base.upper_bound).max()) + 1
+    return (
+        draws.shape[-1]
+        if isinstance(base, type(constraints.one_hot))
+        else int(torch.as_tensor(base.upper_bound).max()) + 1
+    )

@@ -78,8 +78,9 @@ def look_at(
         given: Names by which the guide is called, which are no latent sites either.
 
     Raises:
-        ValueError: There is no latent site, or one is discrete with too many values, has no bijection from the real line to its support, has
-            a support that depends on others, or lies in a sequential plate or in one outside that of the rows.
+        ValueError: There is no latent site, or one is discrete with too many values, has no bijection from the real
+            line to its support, has a support that depends on others, or lies in a sequential plate or in one outside
+            that of the rows.
     """
     num_rows = next((len(values) for values in rows.values()), None)
     runs = _runs(model, arguments)

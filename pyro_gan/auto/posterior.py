@@ -36,6 +36,9 @@ class NoiseNetwork(nn.Module):
     noise, before the discriminator has seen how wide the posterior is. What the network tells beside the linear path
     decays where the discriminator does not see it.
 
+    Of labels the numbers are logits, which are not slow: their draws have a chance of their own, whatever the noise is.
+    Noise makes several labels depend on each other, and a single one has none where it can do without.
+
     Args:
         sites: The sites' coordinates.
         noise_dim: The noise of a row.
@@ -58,10 +61,13 @@ class NoiseNetwork(nn.Module):
         self.sites = nn.ModuleList(sites)
         self.noise_dim = noise_dim
         size = sum(site.size for site in sites)
-        self.network = decaying(fully_connected(noise_dim + num_features, width, depth, size, is_slow=True))
-        self.linear = SlowLinear(noise_dim + num_coordinates, size)
-        _start_as_noise(self.linear, 0 if isinstance(sites[0], Labels) else noise_dim)
-        start_as_fast(self.linear)
+        are_labels = isinstance(sites[0], Labels)
+        network = fully_connected(noise_dim + num_features, width, depth, size, is_slow=not are_labels)
+        self.network = decaying(network)
+        self.linear = (nn.Linear if are_labels else SlowLinear)(noise_dim + num_coordinates, size)
+        _start_as_noise(self.linear, 0 if are_labels else noise_dim)
+        if not are_labels:
+            start_as_fast(self.linear)
         for parameter in self.network[-1].parameters():
             parameter.mul_(START)
 
@@ -111,7 +117,7 @@ class Posterior(nn.Module):
         supports: Their supports; what has none counts as real-valued.
         latents: The latents.
         noise_dim: The noise of a row, and that of all latents that rows share; `None` takes twice as many numbers as
-            the latents have on the real line, and at least 8.
+            the latents have on the real line, or logits, and at least 8.
         width: The units of each hidden layer.
         depth: The number of hidden layers.
         seen: Makes a latent's coordinates of its name, support, first draws and type.
@@ -215,11 +221,18 @@ def _labels(latent: Latent, dtype: torch.dtype) -> Labels:
 
 
 def _noise_network(
-    sites: Sequence[Coordinates | Labels], noise_dim: int | None, num_coordinates: int, num_features: int, width: int, depth: int
+    sites: Sequence[Coordinates | Labels],
+    noise_dim: int | None,
+    num_coordinates: int,
+    num_features: int,
+    width: int,
+    depth: int,
 ) -> NoiseNetwork | None:
     if not sites:
         return None
     noise_dim = max(8, 2 * sum(site.size for site in sites)) if noise_dim is None else noise_dim
+    is_label = isinstance(sites[0], Labels) and sum(site.size for site in sites) == sites[0].shape[-1]
+    noise_dim = 0 if is_label and min(num_coordinates, num_features) else noise_dim
     return NoiseNetwork(sites, noise_dim, num_coordinates, num_features, width, depth)
 
 

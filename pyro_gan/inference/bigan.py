@@ -31,12 +31,14 @@ class BiGANInference(GuidedInference):
     :math:`(z, x)` from the model. When it can not tell them apart, the guide is the model's posterior. With a model
     that has no parameters, this is amortized posterior inference for a simulator. Draws of such a model tell what each
     observation was made of; so the guide learns from these too, by its energy score (:mod:`pyro_gan.inference.energy`).
+    Discrete latents carry no gradient: there the game is learned by the score function, and simulations by a score of
+    the guide's probabilities.
 
     Args:
         model: As of :class:`GANInference`, with latent sites. It is called on the minibatch where it takes data.
         guide: A Pyro guide that draws the model's latent sites by name, called on the minibatch: of reparameterized
-            distributions, or deterministic sites of noise through a network. Its own noise is marked with
-            `infer={"is_auxiliary": True}`.
+            distributions, deterministic sites of noise through a network, or for discrete sites a Categorical or
+            Bernoulli, before the others. Its own noise is marked with `infer={"is_auxiliary": True}`.
         discriminator: A callable that returns one logit a row, called with the rows of all compared sites as keyword
             arguments by site name; by default :class:`~pyro_gan.AutoDiscriminator`.
         optim: The optimizer of the model and the guide, as of :class:`GANInference`.
@@ -124,10 +126,9 @@ class BiGANInference(GuidedInference):
         drawn = self.run_model(arguments, number_of_rows(batch))
         sources = self.model.calls.sources(drawn, arguments, batch, self.latent_sites)
         real = {**guided.values, **as_precise(sources, drawn.values)}
-        labels = {site: drawn.values[site].to(guided.values[site].dtype) for site in guided.without_path}
         samples = Samples(
             {site: real[site] for site in drawn.values},
-            {**drawn.values, **labels},  # counts may be of floating point in the model
+            self.as_guided(drawn.values, guided),
             {**drawn.parameters, **guided.parameters},
             drawn.log_factor,
             {site: places(rows, batch) for site, rows in sources.items()},

@@ -99,6 +99,10 @@ class Guiding(AdversarialInference):
         drawn.values = self._as_data_have_them(drawn.values)
         return drawn
 
+    def as_guided(self, values: dict[str, Tensor], guided: Draw) -> dict[str, Tensor]:
+        """The model's draws, with labels of the guide's number type: counts may be of floating point in a model."""
+        return {**values, **{site: values[site].to(guided.values[site].dtype) for site in guided.without_path}}
+
     def log_densities(self, *draws: Draw) -> tuple[Tensor, ...]:
         """Those of the latent draws without a gradient, of each run whose parameters they move, by row."""
         found = []

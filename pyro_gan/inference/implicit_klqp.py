@@ -148,7 +148,7 @@ class ImplicitKLqp(GuidedInference):
         local = {site: drawn.values[site] for site in self._local_sites()}
         fake = {**drawn.values, **given, **(self._contrast(guided).draw(local) if self.adaptive else {})}
         real = _as_rows({**guided.values, **observed}, self.global_sites, observed)
-        fake = _as_rows(fake, self.global_sites, observed)
+        fake = _as_rows(self.as_guided(fake, guided), self.global_sites, observed)
         fake = {site: fake[site] for site in real}
         return self.with_given(Samples(real, fake, {**drawn.parameters, **guided.parameters}), batch)
 
@@ -164,7 +164,8 @@ class ImplicitKLqp(GuidedInference):
         observed = self.model.calls.real(drawn, arguments, batch, self.latent_sites)
         real = _as_rows({**guided.values, **observed}, self.global_sites, observed)
         is_moved = any(leaf.requires_grad for leaf in drawn.parameters.values()) and not is_tractable
-        fake = _as_rows(drawn.values, self.global_sites, observed) if is_moved else {}
+        moved = self.as_guided(drawn.values, guided) if is_moved else {}
+        fake = _as_rows(moved, self.global_sites, observed)
         bound = self._tractable_bound(guided, drawn, len(next(iter(observed.values()))))
         if self._learns_prior:
             bound = bound + self._prior_bound(guided, arguments)

@@ -19,7 +19,7 @@ def find_latent_sites(model: dict[str, Site], guide: dict[str, Site], asked: tup
         asked: The sites that the user named; `None` stands for all.
 
     Raises:
-        ValueError: There are none, one is not in the model, or one carries no gradient.
+        ValueError: There are none, one is not in the model, is discrete in the guide alone, or carries no gradient.
     """
     drawn = {name: site for name, site in guide.items() if not site.is_observed}
     strangers = [name for name, site in drawn.items() if name not in model and site.distribution != "Delta"]
@@ -30,6 +30,11 @@ def find_latent_sites(model: dict[str, Site], guide: dict[str, Site], asked: tup
         )
     drawn = {name: site for name, site in drawn.items() if name in model}  # others tell of values, as in a trace
     for name, site in drawn.items():
+        if site.is_finite and not (model[name].support.is_discrete or model[name].is_candidate):
+            raise ValueError(
+                f"the guide's site {name!r} ({site}) is discrete, but the model's ({model[name]}) is continuous. Draw "
+                "both from distributions of one kind."
+            )
         if not (site.is_reparameterized or site.is_finite):
             raise ValueError(
                 f"the guide's site {name!r} ({site}) carries no gradient. Use a reparameterized distribution, "
@@ -159,8 +164,8 @@ def check_moved(drawn: Draw, trainable: list[str]) -> None:
             "gradient. Register the guide's networks with pyro.module('guide', network) and its numbers with "
             "pyro.param."
         )
-    moved = [*drawn.values.values(), *(log_probabilities(fn) for fn in drawn.without_path.values())]
-    if drawn.parameters and not any(value is not None and value.requires_grad for value in moved):
+    moved = [*drawn.values.values(), *map(log_probabilities, drawn.without_path.values())]
+    if drawn.parameters and not any(value.requires_grad for value in moved):
         raise ValueError(
             f"the guide's draws of {sites} carry no gradient to its parameters "
             f"({listed(drawn.parameters)}). Compute them from these, without detach() or no_grad()."

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Bernoulli, Categorical, OneHotCategorical, constraints
 from torch.distributions.constraints import Constraint
 
 FINITE = (type(constraints.boolean), type(constraints.one_hot), constraints.integer_interval)
@@ -21,30 +21,26 @@ FINITE = (type(constraints.boolean), type(constraints.one_hot), constraints.inte
 
 
 def is_finite(support: Constraint) -> bool:
-    """Whether a support has finitely many values, for each of which a distribution has a probability."""
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return isinstance(support, FINITE)
+    """Whether a support has finitely many values."""
+    return isinstance(_innermost(support), FINITE)
 
 
-def log_probabilities(distribution: Any) -> Tensor | None:
+def has_probabilities(distribution: Any) -> bool:
+    """Whether a distribution is a Bernoulli, Categorical or OneHotCategorical, whatever is wrapped around it."""
+    return isinstance(_base(distribution), Bernoulli | Categorical | OneHotCategorical)
+
+
+def log_probabilities(distribution: Any) -> Tensor:
     """The log-probability of each value that a distribution can draw, with shape `(*, num_values)`.
 
     Args:
-        distribution: A Bernoulli, Categorical or OneHotCategorical, whatever is wrapped around it.
-
-    Returns:
-        They; `None` for any other distribution.
+        distribution: One of which :func:`has_probabilities` holds.
     """
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    if isinstance(distribution, torch.distributions.Bernoulli):
-        logits = distribution.logits
+    distribution = _base(distribution)
+    logits: Tensor = distribution.logits
+    if isinstance(distribution, Bernoulli):
         return torch.nn.functional.logsigmoid(torch.stack([-logits, logits], -1))
-    if isinstance(distribution, torch.distributions.Categorical | torch.distributions.OneHotCategorical):
-        logits = distribution.logits
-        return logits - logits.logsumexp(-1, keepdim=True)
-    return None
+    return logits - logits.logsumexp(-1, keepdim=True)
 
 
 def one_hot(values: Tensor, support: Constraint, num_values: int) -> Tensor:
@@ -55,9 +51,7 @@ def one_hot(values: Tensor, support: Constraint, num_values: int) -> Tensor:
         support: Their support.
         num_values: The number of values that there are.
     """
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    if isinstance(support, type(constraints.one_hot)):
+    if isinstance(_innermost(support), type(constraints.one_hot)):
         return values.to(torch.get_default_dtype())
     return (values.unsqueeze(-1) == torch.arange(num_values, device=values.device)).to(torch.get_default_dtype())
 
@@ -84,3 +78,16 @@ def score_function(costs: Sequence[Tensor], log_densities: Sequence[Tensor]) -> 
         excess = len(cost) / num_others * (cost - cost.mean()) if len(cost) > 1 else cost
         terms.append((excess * (log_density - log_density.detach())).mean())
     return torch.stack(terms).sum()
+
+
+def _base(distribution: Any) -> Any:
+    """A distribution without the masks, expansions and independence wrapped around it."""
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def _innermost(support: Constraint) -> Constraint:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support

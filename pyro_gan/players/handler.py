@@ -11,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_gan.players.discrete import log_probabilities
+from pyro_gan.players.discrete import has_probabilities
 
 
 class Site(NamedTuple):
@@ -28,7 +28,7 @@ class Site(NamedTuple):
     shape: tuple[int, ...]
     """The shape in which one run draws it."""
     is_finite: bool = False
-    """Whether it draws from finitely many values, with a probability for each."""
+    """Whether it draws from finitely many values with a probability for each, and without a gradient."""
 
     def __str__(self) -> str:
         kind = "observed" if self.is_observed else "latent"
@@ -171,7 +171,7 @@ def _look_at(msg: Any, was_observed: bool) -> Site:
         has_rows=bool(_plates(msg)),
         distribution=_innermost(msg["fn"]),
         shape=drawn_shape(msg),
-        is_finite=log_probabilities(msg["fn"]) is not None,
+        is_finite=not getattr(msg["fn"], "has_rsample", False) and has_probabilities(msg["fn"]),
     )
 
 
