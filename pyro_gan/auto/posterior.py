@@ -11,8 +11,8 @@ from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.latents import Latent
 from pyro_gan.auto.networks import SlowLinear, decaying, fully_connected, start_as_fast
-from pyro_gan.auto.pooling import embedding_of, summary, summary_size
-from pyro_gan.auto.views import View, seen_by
+from pyro_gan.auto.pooling import embedding_of, sharpness, summary, summary_size
+from pyro_gan.auto.views import Elements, View, seen_by
 
 START = 0.1
 """What the network's last layer is scaled by at the start."""
@@ -124,6 +124,8 @@ class Posterior(nn.Module):
         self.shared = _noise_network(shared, noise_dim, 0, 0, width, depth)
         num_shared = sum(site.size for site in shared)
         num_coordinates = sum(map(summary_size, self.observations()))
+        noise_dim = _noise_dim(own, noise_dim)
+        num_coordinates += noise_dim * sum(isinstance(site, Elements) for site in self.observations())
         self.own = _noise_network(
             own, noise_dim, num_coordinates + num_shared, self.embedding.size + num_shared, width, depth
         )
@@ -150,7 +152,9 @@ class Posterior(nn.Module):
         if own is not None and self.own is not None:
             coordinates = seen_by(self.observations(), rows)
             linear = [_scaled(summary(*pair)) for pair in zip(self.observations(), coordinates, strict=True)]
-            numbers = self.own(own, [*around, *linear], [*around, self.embedding(coordinates)])
+            # The width of a posterior given a set follows the number of its elements.
+            scaled = [own * each for each in map(sharpness, self.observations(), coordinates) if each is not None]
+            numbers = self.own(own, [*around, *linear, *scaled], [*around, self.embedding(coordinates)])
             values |= self.own.values(numbers)
         return values
 
@@ -164,8 +168,11 @@ def _noise_network(
 ) -> NoiseNetwork | None:
     if not sites:
         return None
-    noise_dim = max(8, 2 * sum(site.size for site in sites)) if noise_dim is None else noise_dim
-    return NoiseNetwork(sites, noise_dim, num_coordinates, num_features, width, depth)
+    return NoiseNetwork(sites, _noise_dim(sites, noise_dim), num_coordinates, num_features, width, depth)
+
+
+def _noise_dim(sites: Sequence[Coordinates], noise_dim: int | None) -> int:
+    return max(8, 2 * sum(site.size for site in sites)) if noise_dim is None else noise_dim
 
 
 def _scaled(vectors: Tensor) -> Tensor:
