@@ -195,8 +195,8 @@ class Algorithm(ABC):
         """Rows of the data's sites from the data and from the model, and the covariates that both were given."""
         samples, arguments = self.draw(batch), self.model.calls.arguments(batch)
         samples.check_alike()
-        given = covariates(self.model.calls.named_arguments(arguments), samples.real, batch)
-        return Compared(samples.real, samples.fake, given)
+        real, fake = ({site: rows[site] for site in self.model.sites or ()} for rows in (samples.real, samples.fake))
+        return Compared(real, fake, covariates(self.model.calls.named_arguments(arguments), real, batch))
 
     def observation_rows(self, observation: Any) -> Batch:
         """Observations as a minibatch."""
