@@ -292,7 +292,18 @@ def test_a_model_of_sets_is_fitted_alone():
 
     rows = some_sets()
     inference = briefly(GANInference(model, a_discriminator(), site="x"), {"x": rows["x"], "mask": rows["mask"]})
-    assert inference.num_steps_taken == 3
+    assert list(inference.compared_rows()) == ["x"]
+    assert "x" in str(inference.check({"x": rows["x"], "mask": rows["mask"]}))
+
+
+def test_a_simulator_of_single_sets_is_learned_from_its_simulations():
+    def single():
+        theta = pyro.sample("theta", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(theta, 1.0).expand([LONGEST]).to_event(1))
+
+    inference = briefly(BiGANInference(single, a_guide(single)), some_sets())
+    draws = inference.sample_posterior(torch.randn(20), num_samples=3)
+    assert draws["theta"].shape == (3,) and inference.decode(draws).shape == (3, LONGEST)
 
 
 def test_a_discriminator_of_the_users_is_given_what_it_asks_for():
@@ -316,8 +327,7 @@ def test_an_embedding_of_ones_own_learns_with_both_or_with_the_guide_where_share
         pyro.clear_param_store()
         before = [copy.deepcopy(each.state_dict()) for each in embeddings]
         guide, discriminator = (
-            kind(embedding={"x": module})
-            for kind, module in zip((a_guide, a_discriminator), embeddings, strict=True)
+            kind(embedding={"x": module}) for kind, module in zip((a_guide, a_discriminator), embeddings, strict=True)
         )
         inference = briefly(BiGANInference(normal_mean, guide, discriminator), rows)
         for module, start in zip(embeddings, before, strict=True):
@@ -357,3 +367,146 @@ def test_derivatives_are_right_twice_over(kind):
 
     assert torch.autograd.gradcheck(judge, x)
     assert torch.autograd.gradgradcheck(judge, x)
+
+
+@pytest.mark.slow
+def test_a_report_on_a_posterior_of_sets_is_made():
+    inference = briefly(BiGANInference(normal_mean, a_guide()), some_sets(600))
+    assert "theta" in str(inference.check(some_sets(400, seed=1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_steps_are_the_eager_ones(kind):
+    states = []
+    for is_compiled in (False, True):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        inference = BiGANInference(normal_mean, a_guide(**a_structure(kind)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            briefly(inference, some_sets(), compile=is_compiled)
+        states.append(inference.state_dict()["guide"]["parameters"])
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"sets": 3}, TypeError, "sets must be a site's name or a list of names, but is 3"),
+        ({"series": [None]}, TypeError, r"series must be a site's name or a list of names, but is \[None\]"),
+        ({"masks": "mask"}, TypeError, "masks must be a mapping such as {'x': 'mask'}, .* but is 'mask'"),
+        ({"masks": {"x": 3}}, TypeError, "masks must be a mapping such as .* but is {'x': 3}"),
+        ({"embedding": nn.Identity()}, TypeError, r"embedding must be a mapping .* but is Identity\(\)"),
+        ({"embedding": {"x": torch.tanh}}, TypeError, "embedding must be a mapping .* and an nn.Module, but is "),
+        ({"sets": "x", "series": ["x"]}, ValueError, "sets and series both name 'x'. Name it in sets if the order"),
+    ],
+)
+@pytest.mark.parametrize("make", [a_guide, a_discriminator])
+def test_arguments_of_the_wrong_kind_are_refused(make, arguments, error, message):
+    with pytest.raises(error, match=message):
+        make(**{"masks": {}, "sets": (), **arguments})
+
+
+ROWS = some_sets(20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "error", "message"),
+    [
+        ({"sets": ["x", "y"]}, {}, ValueError, "sets of the {} names the site 'y', but the {} is called with .*'x'"),
+        ({"masks": {"y": "mask"}}, {}, ValueError, "masks of the {} names the site 'y'"),
+        (
+            {"masks": {"x": "there"}},
+            {},
+            ValueError,
+            r"masks of the {} names 'there' as the mask of 'x', but .* Pass it by name beside the others, run\(",
+        ),
+        (
+            {},
+            {"mask": ROWS["mask"].float()},
+            TypeError,
+            r"the mask 'mask' of 'x' must hold truth values .* of type torch.float32. Pass it as mask.bool\(\)",
+        ),
+        (
+            {},
+            {"mask": ROWS["mask"][:, 1:]},
+            ValueError,
+            r"mask 'mask' of 'x' has shape \(20, 11\), but 'x' has shape \(20, 12\): expected \(20, 12\). Pass a truth",
+        ),
+        ({}, {"mask": ROWS["mask"][:, 0]}, ValueError, r"has shape \(20,\), but .*: expected \(20, 12\)"),
+        (
+            {},
+            {"mask": ROWS["mask"] & (torch.arange(20) != 3)[:, None]},
+            ValueError,
+            "the mask 'mask' has no entry in row 3, but each row of 'x' needs at least one. Leave such rows out",
+        ),
+        (
+            {"masks": {}},
+            {"x": ROWS["x"][:, 0]},
+            ValueError,
+            r"'x' is a set or a series to the {}, with shape \(num_rows, length, ...\), but has shape \(20,\)",
+        ),
+        (
+            {"masks": {}, "embedding": {"x": nn.Unflatten(1, (3, 4))}},
+            {},
+            ValueError,
+            r"embedding of 'x' must return features with shape \(2, num_features\) .* returned shape \(2, 3, 4\)",
+        ),
+        (
+            {"masks": {}, "embedding": {"x": nn.GRU(LONGEST, 2)}},
+            {},
+            TypeError,
+            "embedding of 'x' must return a tensor of features .* but returned a tuple",
+        ),
+    ],
+)
+@pytest.mark.parametrize("make", [a_guide, a_discriminator])
+def test_first_rows_that_do_not_fit_are_refused(make, arguments, changes, error, message):
+    network = make(**arguments)
+    rows = {**ROWS, **changes}
+    if make is a_guide:
+        rows.pop("theta")
+    with pytest.raises(error, match=message.replace("{}", network.role)):
+        network(**rows)
+    assert not network.is_built
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"x": torch.zeros(2, 5), "mask": torch.zeros(2, 5) > 1}, "mask 'mask' has no entry in row 0 and 1 more"),
+        ({"x": torch.zeros(2, 5), "mask": torch.ones(2, 4) > 0}, r"the mask 'mask' of 'x' has shape \(\d+, 4\), but"),
+        (
+            {"x": torch.zeros(2, 5, 3)},
+            r"x_obs\['x'\] has shape \(2, 5, 3\), but in training each had shape \(length,\)",
+        ),
+        ({"x": torch.zeros(2, 5), "mask": torch.ones(5) > 0}, r"x_obs\['mask'\] is a single one, but x_obs\['x'\] has"),
+    ],
+)
+def test_questions_that_do_not_fit_are_refused(asked, message):
+    inference = briefly(BiGANInference(normal_mean, a_guide()), some_sets())
+    with pytest.raises(ValueError, match=message):
+        inference.sample_posterior(asked, num_samples=3)
+
+
+def test_later_rows_of_another_element_shape_are_refused():
+    discriminator = a_discriminator()
+    judged(discriminator, ROWS)
+    with pytest.raises(ValueError, match=r"rows of 'x' with shape \(num_rows, length\), but .*\(20, 12, 2\)"):
+        discriminator(x=torch.zeros(20, 12, 2), theta=ROWS["theta"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        (torch.zeros(2, 3), TypeError, "rows must be a list of tensors or arrays, but is tensor"),
+        ([], ValueError, "with at least one element, but there are none"),
+        ([torch.zeros(2), torch.zeros(0)], ValueError, r"but that of row 1 has shape \(0,\). Leave out empty ones"),
+        ([torch.zeros(2), torch.zeros(1, 2)], ValueError, r"must have one shape, but have \(\), \(2,\)"),
+    ],
+)
+def test_rows_that_can_not_be_padded_are_refused(rows, error, message):
+    with pytest.raises(error, match=message):
+        padded(rows)

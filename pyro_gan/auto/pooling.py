@@ -10,7 +10,7 @@ what is not there nor on how far rows were filled up, but for rounding.
 
 How wide a posterior is, and how far it leans towards the prior, depends on the number of elements as series in 1/n.
 So the networks see :math:`\sqrt{\bar n / n}` and the logarithm of n, and the linear path of a guide the mean of the
-elements and :math:`\bar n / n` times that.
+elements, :math:`\bar n / n` times that, and :math:`\sqrt{\bar n / n}` times the noise.
 
 References:
     Zaheer et al. (2017), "Deep Sets", theorem 2.
@@ -168,6 +168,16 @@ def summary(site: Any, values: Tensor) -> Tensor:
     elements, there = parted(values)
     center = mean(elements, there)
     return torch.cat([center, center * (site.number / number(there))], 1)
+
+
+def sharpness(site: Any, values: Tensor) -> Tensor | None:
+    r""":math:`\sqrt{\bar n / n}` of sets and series, with shape `(num_rows, 1)`, else `None`.
+
+    Args:
+        site: The site's coordinates or view.
+        values: What is seen of its rows.
+    """
+    return (site.number / number(parted(values)[1])).sqrt() if isinstance(site, Elements) else None
 
 
 def summary_size(site: Any) -> int:

@@ -12,9 +12,9 @@ from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent
 from pyro_gan.auto.networks import SlowLinear, decaying, flat, fully_connected, start_as_fast
-from pyro_gan.auto.pooling import embedding_of, summary, summary_size
+from pyro_gan.auto.pooling import embedding_of, sharpness, summary, summary_size
 from pyro_gan.auto.regression import Regression, regression_of
-from pyro_gan.auto.views import View, seen_by
+from pyro_gan.auto.views import Elements, View, seen_by
 
 Draw = Callable[[Labels, Tensor], Tensor]
 """Draws a discrete site by its logits, with shape `(*, *shape)`, and returns its coordinates likewise."""
@@ -141,6 +141,7 @@ class Posterior(nn.Module):
         self.observed = nn.ModuleList(view(name, supports.get(name, constraints.real), dtype) for name in observed)
         self.embedding = decaying(embedding_of(self.observations(), width))
         num_earlier, num_seen, num_features = 0, sum(map(summary_size, self.observations())), self.embedding.size
+        num_sets = sum(isinstance(site, Elements) for site in self.observations())
         for stage in STAGES:
             is_own, are_labels = stage in ("own_labels", "own"), stage in ("shared_labels", "own_labels")
             sites = [
@@ -149,6 +150,8 @@ class Posterior(nn.Module):
                 if (latent.has_rows, latent.is_discrete) == (is_own, are_labels)
             ]
             sizes = (num_earlier + is_own * num_seen, num_earlier + is_own * num_features)
+            if stage == "own":
+                sizes = (sizes[0] + _noise_dim(sites, noise_dim) * num_sets, sizes[1])
             setattr(self, stage, _noise_network(sites, noise_dim, *sizes, width, depth))
             num_earlier += sum(site.size for site in sites)
         of_latents = 0 if self.own is None else sum(site.size for site in self.own.coordinates())
@@ -178,6 +181,9 @@ class Posterior(nn.Module):
             is_own = stage in ("own_labels", "own")
             earlier = [*(each.unsqueeze(-2) for each in shared), *own] if is_own else shared
             seen = (linear, features) if is_own else ([], [])
+            if stage == "own":  # the width of a posterior given a set follows the number of its elements
+                sizes = [each for each in map(sharpness, self.observations(), coordinates) if each is not None]
+                seen = ([*linear, *(noise[stage] * each for each in sizes)], features)
             numbers = network(noise[stage], *([*earlier, *each] for each in seen))
             if stage == "own" and self.regression is not None:
                 numbers = self.regression(numbers, torch.cat(linear, 1))
@@ -230,10 +236,13 @@ def _noise_network(
 ) -> NoiseNetwork | None:
     if not sites:
         return None
-    noise_dim = max(8, 2 * sum(site.size for site in sites)) if noise_dim is None else noise_dim
     is_label = isinstance(sites[0], Labels) and sum(site.size for site in sites) == sites[0].shape[-1]
-    noise_dim = 0 if is_label and min(num_coordinates, num_features) else noise_dim
+    noise_dim = 0 if is_label and min(num_coordinates, num_features) else _noise_dim(sites, noise_dim)
     return NoiseNetwork(sites, noise_dim, num_coordinates, num_features, width, depth)
+
+
+def _noise_dim(sites: Sequence[Coordinates | Labels], noise_dim: int | None) -> int:
+    return max(8, 2 * sum(site.size for site in sites)) if noise_dim is None else noise_dim
 
 
 def _scaled(vectors: Tensor) -> Tensor:

@@ -44,9 +44,6 @@ class Structure(NamedTuple):
             )
         return found
 
-    def __bool__(self) -> bool:
-        return any(self)
-
     @property
     def free(self) -> frozenset[str]:
         """The names of what may have any length in its first dimension after the rows': sets, series, their masks."""

@@ -14,7 +14,6 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.coordinates import Coordinates
-from pyro_gan.checks import shown
 
 Sight = Callable[[Constraint, Tensor], Coordinates]
 """Makes coordinates of a support and rows."""
@@ -336,7 +335,7 @@ class Embedded(View):
         if not isinstance(features, Tensor):
             raise TypeError(
                 f"embedding of {self.name!r} must return a tensor of features with shape (num_rows, num_features), but "
-                f"returned {shown(features)} ({type(features).__name__})."
+                f"returned a {type(features).__name__}. Return the features alone."
             )
         if features.dim() != 2 or len(features) != len(values):
             raise ValueError(

@@ -106,12 +106,14 @@ class Algorithm(ABC):
             samples: The two samples.
             batch: The minibatch that they were drawn for.
         """
-        held: dict[str, Any] = self.model.calls.named_arguments(self.model.calls.arguments(batch))
+        names = self.discriminator.asks_for(samples.real)
+        if not names:
+            return samples
+        held = self.model.calls.named_arguments(self.model.calls.arguments(batch))
         held |= batch if isinstance(batch, dict) else {}
-        names = self.discriminator.given(samples.real, [name for name in held if isinstance(held[name], Tensor)])
-        given = {name: held[name] for name in names}
+        given = {name: held[name] for name in names if isinstance(held.get(name), Tensor)}
         fake = {**samples.fake, **given} if samples.fake else {}
-        return samples._replace(real={**samples.real, **given}, fake=fake) if given else samples
+        return samples._replace(real={**samples.real, **given}, fake=fake)
 
     def draw_for_generator(self, batch: Batch) -> Samples:
         """Draw what the generator's side descends on; by default the two samples of :meth:`draw`, drawn afresh."""
@@ -205,8 +207,8 @@ class Algorithm(ABC):
         """Rows of the data's sites from the data and from the model, and the covariates that both were given."""
         samples, arguments = self.draw(batch), self.model.calls.arguments(batch)
         samples.check_alike()
-        given = covariates(self.model.calls.named_arguments(arguments), samples.real, batch)
-        return Compared(samples.real, samples.fake, given)
+        real, fake = ({site: rows[site] for site in self.model.sites or ()} for rows in (samples.real, samples.fake))
+        return Compared(real, fake, covariates(self.model.calls.named_arguments(arguments), real, batch))
 
     def observation_rows(self, observation: Any) -> Batch:
         """Observations as a minibatch."""

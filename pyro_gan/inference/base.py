@@ -17,6 +17,7 @@ from pyro_gan.inference.questions import draw_rows, export, log_ratio
 from pyro_gan.inference.state import NAMES, copy_of, state_of, take_over
 from pyro_gan.inference.stepping import Stepping
 from pyro_gan.inference.verdict import Report
+from pyro_gan.players.batch import resized_batch
 from pyro_gan.players.exclusive import one_at_a_time
 from pyro_gan.training.checkpoint import Folder, read_file, write_file
 from pyro_gan.training.compiled import use_compiled
@@ -25,6 +26,7 @@ from pyro_gan.training.loop import train
 from pyro_gan.training.minibatches import Invalid, minibatches
 from pyro_gan.training.record import note, noted
 from pyro_gan.training.resuming import Keeper, Resume, content_of
+from pyro_gan.training.samples import Samples
 
 if TYPE_CHECKING:
     from arviz import InferenceData
@@ -339,6 +341,7 @@ class AdversarialInference(Stepping):
         return noted(self)
 
     def model_rows(self, num_rows: int) -> dict[str, Tensor]:
-        """Fresh fake rows of the compared sites, without gradients."""
-        drawn = self.sample(num_rows)
-        return drawn if isinstance(drawn, dict) else dict.fromkeys(self.model.sites or (), drawn)
+        """Fresh fake rows of what the discriminator is called with, without gradients."""
+        drawn, batch = self.sample(num_rows), self.last_batch()
+        rows = drawn if isinstance(drawn, dict) else dict.fromkeys(self.model.sites or (), drawn)
+        return rows if batch is None else self.with_given(Samples(rows, {}, {}), resized_batch(batch, num_rows)).real

@@ -138,7 +138,7 @@ class Stepping(Algorithm):
             return {}
         with torch.no_grad(), kept_buffers(), kept_random_state(self.device):
             samples = self.draw(self._last_batch)
-        return {site: (rows.detach(), samples.fake[site].detach()) for site, rows in samples.real.items()}
+        return {site: (samples.real[site].detach(), samples.fake[site].detach()) for site in self.model.sites or ()}
 
     def tell_left_out(self, step: int, is_left_out: bool) -> None:
         """Take note of what a device found at a step: whether an update was left out.

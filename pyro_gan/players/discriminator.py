@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyro
@@ -56,6 +56,7 @@ class Discriminator(Player):
             )
         super().__init__(function, device, move)
         self._alone: dict[tuple[tuple[nn.Module, bool], ...], bool] = {}
+        self._asked: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def __call__(self, values: dict[str, Tensor]) -> Tensor:
         """The logits of rows.
@@ -95,20 +96,24 @@ class Discriminator(Player):
     def _seen_through(self) -> Any:
         return self.function
 
-    def given(self, sites: Collection[str], names: Collection[str]) -> list[str]:
-        """What the discriminator is to be called with beside the compared sites.
+    def asks_for(self, sites: Iterable[str]) -> tuple[str, ...]:
+        """The names of what it is to be called with beside the compared sites.
 
         Args:
             sites: The compared sites.
-            names: The names of what a minibatch holds, and of the model's arguments.
 
         Returns:
-            What a discriminator that builds itself asks for; else those names that are arguments which it can not do
-            without.
+            What a discriminator that builds itself asks for; else the arguments which it can not do without, as far as
+            Python can tell.
         """
-        if callable(getattr(self.function, "given", None)):
-            return [name for name in self._seen_through.given(sites) if name in names]
-        return [name for name in _needed(self.function) if name in names and name not in sites]
+        compared = tuple(sites)
+        if compared not in self._asked:
+            of_its_own = getattr(self.function, "given", None)
+            names = of_its_own(compared) if callable(of_its_own) else _needed(self.function)
+            if len(compared) == 1 and compared[0] not in names and not callable(of_its_own):
+                names = ()  # it takes the only site by position
+            self._asked[compared] = tuple(name for name in names if name not in compared)
+        return self._asked[compared]
 
     def set_up(self, real: dict[str, Tensor], supports: dict[str, Constraint]) -> None:
         """Before the first run: see that the sites fit, and let a discriminator that builds itself do so.
