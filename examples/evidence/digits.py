@@ -111,7 +111,7 @@ def gaussians(training: Tensor, num_samples: int, num_steps: int) -> Tensor:
     """A mixture of up to 50 Gaussians along the up to 100 directions of largest variance; pixels are clipped."""
     seed = int(torch.randint(2**31, ()))
     directions = PCA(min(100, training.shape[1] // 2), random_state=seed)
-    rows = directions.fit_transform(grey(training).numpy())
+    rows = directions.fit_transform(grey(training).double().numpy())  # which covariances want
     num_components = max(1, min(50, len(rows) // 200))
     mixture = GaussianMixture(num_components, reg_covar=1e-4, max_iter=50, random_state=seed)
     with warnings.catch_warnings():

@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 import pyro
 import torch
 from fitting import RECIPES, implicit_model, network
+from matplotlib.axes import Axes
 from records import complete
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -93,40 +94,45 @@ def succeeds(row: Mapping[str, str]) -> bool:
 def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     """A heat map of the high quality for each recipe and pair of settings; a cross where it failed."""
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
-    figure, axes = plt.subplots(len(recipes), 2, figsize=(10, 4 * len(recipes)), layout="constrained", squeeze=False)
-    middle = {name: str(value) for name, value in Setting()._asdict().items()}
+    figure, axes = plt.subplots(len(recipes), 2, figsize=(11, 4 * len(recipes)), layout="constrained", squeeze=False)
     for recipe, line in zip(recipes, axes, strict=True):
-        for (first, second), ax in zip((("rate", "width"), ("batch_size", "noise")), line, strict=True):
-            fixed = [name for name in middle if name not in (first, second)]
-            chosen = [row for row in rows if row["recipe"] == recipe and all(row[f] == middle[f] for f in fixed)]
-            values, others = (sorted({float(row[name]) for row in chosen}) for name in (first, second))
-            grid = torch.full((len(values), len(others)), torch.nan)
-            for row in chosen:
-                place = values.index(float(row[first])), others.index(float(row[second]))
-                grid[place] = float(row["high_quality"])
-                if not succeeds(row):
-                    ax.text(place[1], place[0], "x", ha="center", va="center", color="white", fontsize=14)
-            shown = ax.imshow(grid.numpy(), vmin=0.0, vmax=1.0, aspect="auto")
-            ax.set(xlabel=second.replace("_", " "), ylabel=first.replace("_", " "), title=recipe)
-            ax.set_xticks(range(len(others)), [f"{value:g}" for value in others])
-            ax.set_yticks(range(len(values)), [f"{value:g}" for value in values])
-        figure.colorbar(shown, ax=line, label="high quality (x: failed)")
+        of_recipe = [row for row in rows if row["recipe"] == recipe]
+        for pair, ax in zip((("rate", "width"), ("batch_size", "noise")), line, strict=True):
+            draw_pair(of_recipe, pair, ax)
+            ax.set_title(f"{recipe}: high quality in %, x where the fit failed")
     figure.savefig(path)
     plt.close(figure)
 
 
+def draw_pair(rows: Sequence[Mapping[str, str]], pair: tuple[str, str], ax: Axes) -> None:
+    """The settings that differ from the middle in a pair of values alone."""
+    fixed = {name: str(value) for name, value in Setting()._asdict().items() if name not in pair}
+    chosen = [row for row in rows if all(row[name] == value for name, value in fixed.items())]
+    values, others = (sorted({float(row[name]) for row in chosen}) for name in pair)
+    grid = torch.full((len(values), len(others)), torch.nan)
+    for row in chosen:
+        place, share = (
+            (values.index(float(row[pair[0]])), others.index(float(row[pair[1]]))),
+            float(row["high_quality"]),
+        )
+        grid[place] = share
+        text = f"{100 * share:.0f}" if succeeds(row) else f"{100 * share:.0f}\nx {row['modes']} modes"
+        ax.text(place[1], place[0], text, ha="center", va="center", color="black" if share > 0.5 else "white")
+    ax.imshow(grid.numpy(), vmin=0.0, vmax=1.0, aspect="auto")
+    ax.set(xlabel=pair[1].replace("_", " "), ylabel=pair[0].replace("_", " "))
+    ax.set_xticks(range(len(others)), [f"{value:g}" for value in others])
+    ax.set_yticks(range(len(values)), [f"{value:g}" for value in values])
+
+
 def main(args: argparse.Namespace) -> None:
-    """Run what the table has not yet, then draw and count."""
-    num_steps = 20 if args.quick else args.num_steps
+    """Run what the table has not yet, then draw."""
+    num_steps = 5 if args.quick else args.num_steps
     runs = [
         {"recipe": recipe, "seed": args.seed, "num_steps": num_steps, **setting._asdict()}
         for setting, recipe in itertools.product(settings(args.quick), args.recipes)
     ]
     rows = complete(args.out / "sensitivity.csv", runs, run)
-    for recipe in args.recipes:
-        of_recipe = [row for row in rows if row["recipe"] == recipe]
-        print(f"{recipe}: {sum(map(succeeds, of_recipe))} of {len(of_recipe)} settings succeed")
-    draw(rows, args.out / "sensitivity.png")
+    draw([row for row in rows if row["num_steps"] == str(num_steps)], args.out / "sensitivity.png")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -135,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--num-steps", type=int, default=3000, help="steps of each run")
     parser.add_argument("--seed", type=int, default=0, help="seed of each run")
-    parser.add_argument("--quick", action="store_true", help="the corners alone, 20 steps each; some ten seconds")
+    parser.add_argument("--quick", action="store_true", help="the corners alone, 5 steps each; some seconds")
     parser.add_argument("--out", type=Path, default=Path("output/evidence"), help="folder of the table and the picture")
     return parser
 
