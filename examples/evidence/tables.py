@@ -44,8 +44,8 @@ def groups(rows: Iterable[Row], *names: str) -> dict[tuple[str, ...], list[Row]]
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """The mean of some values, and the smallest and the largest where there are several."""
-    ends = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
+    """The mean of some values, and the smallest and the largest where they differ."""
+    ends = f" ({min(values):{form}} to {max(values):{form}})" if min(values) < max(values) else ""
     return f"{mean(values):{form}}{ends}"
 
 
@@ -102,13 +102,19 @@ def digits(rows: Sequence[Row]) -> str:
 
 
 def sensitivity(rows: Sequence[Row]) -> str:
-    """The share of settings that succeed with each recipe."""
-    titles = ("recipe", "steps", "settings", "all modes", "all modes and 80 % of high quality")
+    """How many settings have all modes with each recipe, and at least some share of samples of high quality."""
+    shares = (0.0, 0.25, 0.5, 0.75, 0.9)
+    titles = (
+        "recipe",
+        "steps",
+        "settings",
+        "all modes",
+        *(f"and {100 * share:.0f} % of high quality" for share in shares[1:]),
+    )
     lines = []
     for (recipe, num_steps), same in groups(rows, "recipe", "num_steps").items():
-        counts = sum(row["modes"] == "8" for row in same), sum(map(succeeds, same))
-        shares = (f"{count} ({count / len(same):.0%})" for count in counts)
-        lines.append((recipe, num_steps, str(len(same)), *shares))
+        counts = (sum(succeeds(row, share) for row in same) for share in shares)
+        lines.append((recipe, num_steps, str(len(same)), *map(str, counts)))
     return table(titles, lines)
 
 
