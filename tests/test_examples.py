@@ -14,6 +14,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 RUNS = {
     "bigan.py": (["--num-steps", "20", "--num-classifier-steps", "20"], ["bigan.png"]),
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
+    "evidence/digits.py": (["--quick"], ["digits_default.png", "digits_vae.png", "digits_k-means.png"]),
+    "evidence/mixtures.py": (["--quick"], []),
     "evidence/sensitivity.py": (["--quick", "--recipes", "default"], ["sensitivity.png"]),
     "eight_schools.py": (["--num-steps", "5", "--num-draws", "20"], ["eight_schools.png"]),
     "gaussian_1d.py": (["--num-steps", "20"], ["gaussian_1d.png"]),
@@ -34,7 +36,9 @@ RUNS = {
 
 
 def test_every_script_has_a_run():
-    assert {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py")} == set(RUNS)
+    scripts = [path for path in EXAMPLES.rglob("*.py") if "__main__" in path.read_text()]
+    names = {path.relative_to(EXAMPLES).as_posix() for path in scripts}
+    assert names - {"evidence/tables.py"} == set(RUNS)  # tables.py runs in test_evidence.py, on the others' files
 
 
 @pytest.mark.parametrize("script", RUNS)

@@ -1,0 +1,163 @@
+"""The evidence page holds what its CSV files say, and the scripts that write them compare like with like."""
+
+import itertools
+import re
+
+import digits
+import matplotlib.pyplot as plt
+import mixtures
+import pyro
+import pytest
+import records
+import sensitivity
+import tables
+import torch
+from fitting import RECIPES, implicit_model, network
+
+from pyro_gan import GANInference
+from pyro_gan.criticism import parzen_log_likelihood, select_bandwidth
+from pyro_gan.datasets import ring
+
+PAGE = (tables.DOCS / "evidence.md").read_text()
+
+
+def test_the_pages_tables_are_what_the_files_say():
+    assert tables.filled(PAGE, tables.DOCS / "evidence") == PAGE
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_another_figure_is_another_page(name, tmp_path):
+    for path in (tables.DOCS / "evidence").glob("*.csv"):
+        lines = path.read_text().splitlines(keepends=True)
+        (tmp_path / path.name).write_text("".join(lines[:-1] if path.stem == name else lines))
+    assert tables.filled(PAGE, tmp_path) != PAGE
+
+
+def test_every_table_has_a_place_in_the_page():
+    assert {found[2] for found in tables.PLACE.finditer(PAGE)} == {*tables.TABLES, "versions"}
+
+
+def test_the_scripts_files_make_a_page_with_a_heat_map(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in [*tables.TABLES, "versions"]))
+    for script, *arguments in (
+        (mixtures,),
+        (sensitivity, "--recipes", "edward"),
+        (digits, "--sources", "k-means", "training", "gaussians"),
+    ):
+        script.main(script.parser().parse_args(["--quick", *arguments, "--out", str(tmp_path)]))
+    (tmp_path / "sensitivity.png").unlink()
+    tables.main(tables.parser().parse_args(["--page", str(page), "--out", str(tmp_path)]))
+    text = page.read_text()
+    assert len(re.findall(r"^\| (ring|grid), (default|edward) \| 20 \| 1 \|", text, re.MULTILINE)) == 4
+    sources = re.findall(r"^\| ([^|]*) \| 0 \|", text, re.MULTILINE)
+    assert sources == [tables.SOURCES[name] for name in ("gaussians", "k-means", "training")]
+    assert re.search(r"^\| edward \| 5 \| 8 \| 0 \| 0 \| 0 \| 0 \| 0 \|$", text, re.MULTILINE)
+    assert f"| {' | '.join(records.VERSIONS.values())} |" in text
+    assert plt.imread(tmp_path / "sensitivity.png")[..., :3].std() > 0.05
+
+
+def test_means_and_ends_over_seeds():
+    same = {"data": "ring", "recipe": "default", "num_steps": "9", "of": "8"}
+    rows = [
+        {**same, "seed": "0", "modes": "8", "high_quality": "0.95", "reverse_kl": "0.001", "seconds": "10"},
+        {**same, "seed": "1", "modes": "7", "high_quality": "0.85", "reverse_kl": "0.003", "seconds": "20"},
+    ]
+    line = tables.mixtures(rows).splitlines()[2]
+    assert line == "| ring, default | 9 | 2 | 7.5 (7 to 8) of 8 | 90.0 (85.0 to 95.0) | 0.002 (0.001 to 0.003) | 15 |"
+
+
+def test_a_setting_succeeds_with_all_modes_and_high_quality():
+    rows = [
+        {"recipe": "default", "num_steps": "9", "modes": modes, "high_quality": quality}
+        for modes, quality in (("8", "0.5"), ("8", "0.49"), ("7", "0.99"), ("8", "1.0"))
+    ]
+    assert [sensitivity.succeeds(row) for row in rows] == [True, False, False, True]
+    assert tables.sensitivity(rows).splitlines()[2] == "| default | 9 | 4 | 3 | 3 | 2 | 1 | 1 |"
+
+
+def test_runs_that_were_cut_off_go_on(tmp_path):
+    path, tried = tmp_path / "new" / "table.csv", []
+
+    def run(seed, form):
+        tried.append((seed, form))
+        if len(tried) == 2:
+            raise KeyboardInterrupt
+        return {"found": 10 * seed}
+
+    settings = [{"seed": seed, "form": "a"} for seed in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        records.complete(path, settings, run)
+    assert [row["found"] for row in records.read(path)] == ["0"]
+    rows = records.complete(path, settings, run)
+    assert tried == [(0, "a"), (1, "a"), (1, "a"), (2, "a")]
+    assert rows == records.read(path)
+    assert [(row["seed"], row["found"]) for row in rows] == [("0", "0"), ("1", "10"), ("2", "20")]
+    assert all(row[name] == version for row in rows for name, version in records.VERSIONS.items())
+
+
+def test_both_recipes_and_the_autoencoder_have_the_same_networks():
+    training, _, _ = digits.load("digits")
+    shapes = []
+    for source in "default", "edward", "vae":
+        pyro.clear_param_store()
+        digits.SOURCES[source](training, 1, 1)
+        parameters = pyro.get_param_store().items()
+        shapes.append([value.shape for name, value in parameters if name.startswith(("generator", "decoder"))])
+    assert len(shapes[0]) == 8
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_middle_of_the_settings_is_the_recipe_itself(recipe):
+    def trained(options):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        data, generator = ring(500).rows, network([2, 16, 2])
+        inference = GANInference(implicit_model(generator, 2), network([2, 16, 1]), **options)
+        inference.run(data, num_steps=20, batch_size=32, progress=False)
+        return torch.cat([each.detach().flatten() for each in generator.parameters()])
+
+    expected = trained(RECIPES[recipe])
+    torch.testing.assert_close(trained(sensitivity.options(recipe, 1.0, 20)), expected, rtol=1e-3, atol=1e-5)
+    assert (trained(sensitivity.options(recipe, 2.0, 20)) - expected).abs().max() > 0.01
+
+
+def test_settings_vary_two_at_a_time_about_the_middle():
+    tried, middle = sensitivity.settings(is_quick=False), sensitivity.Setting()
+    assert len(tried) == len(set(tried)) == 39
+    assert middle in tried
+    pairs = {"rate", "width"}, {"batch_size", "noise"}
+    for setting in tried:
+        varied = {name for name in middle._fields if getattr(setting, name) != getattr(middle, name)}
+        assert any(varied <= pair for pair in pairs)
+
+
+def test_a_seed_gives_the_same_row():
+    arguments = {"recipe": "default", "seed": 3, "num_steps": 5, **sensitivity.Setting(width=8)._asdict()}
+    assert sensitivity.run(**arguments) == sensitivity.run(**arguments)
+
+
+def test_training_images_are_found_out_as_copies_and_centroids_have_the_better_parzen_value():
+    training, validation, test = digits.load("digits")
+    measured = {
+        source: digits.measure(
+            digits.SOURCES[source](training, 300, 0), *map(digits.grey, (training, validation, test))
+        )
+        for source in ("training", "k-means", "gaussians")
+    }
+    assert measured["training"]["distance"] == 0.0
+    assert measured["training"]["nearer"] == 1.0
+    assert measured["k-means"]["parzen"] > measured["training"]["parzen"] + 5
+    assert 0.2 < measured["gaussians"]["nearer"] < 0.8
+    for first, second in itertools.pairwise(measured.values()):
+        assert first["held_out_distance"] == second["held_out_distance"] > 1.0
+
+
+def test_the_window_is_chosen_on_the_validation_images_alone():
+    training, validation, test = map(digits.grey, digits.load("digits"))
+    samples = digits.SOURCES["training"](digits.load("digits")[0], 200, 0)
+    found = digits.measure(samples, training, validation, test)
+    sigma = select_bandwidth(samples, validation)
+    assert found["sigma"] == pytest.approx(sigma, abs=1e-4)
+    assert found["parzen"] == pytest.approx(parzen_log_likelihood(samples, test, sigma).mean, abs=0.01)
