@@ -166,9 +166,9 @@ class AutoDiscriminator(SelfBuilding):
         self._latents = tuple(site.name for site in self._sites() if site.name in latents and _is_continuous(site))
         labels = [site.name for site in self._sites() if isinstance(site, Coordinates) and site.categories]
         self._relates_all = set(self._latents) == set(latents) - set(labels)
-        sizes = ([self._size(site) for site in part] for part in self._parts())
+        num_latents, num_others = (sum(map(self._size, part)) for part in self._parts())
         with torch.inference_mode(False), torch.no_grad():
-            self.regression = regression_of(*map(sum, sizes), next(self.network.parameters()))
+            self.regression = regression_of(num_latents, num_others, next(self.network.parameters()))
             if self.regression is not None:
                 self.regression.learn(*self._vectors(self._seen(rows)))
 

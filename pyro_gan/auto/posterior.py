@@ -98,10 +98,6 @@ class NoiseNetwork(nn.Module):
             for site, part in zip(sites, parts, strict=True)
         }
 
-    def coordinates(self) -> list[Coordinates]:
-        """The coordinates of its sites that are no labels."""
-        return [site for site in self.sites if isinstance(site, Coordinates)]
-
     def draws(self, numbers: Tensor, draw: Draw) -> Tensor:
         """The coordinates of draws of all sites, which are labels, with shape `(*, size)`."""
         logits = self.values(numbers)
@@ -154,7 +150,7 @@ class Posterior(nn.Module):
                 sizes = (sizes[0] + _noise_dim(sites, noise_dim) * num_sets, sizes[1])
             setattr(self, stage, _noise_network(sites, noise_dim, *sizes, width, depth))
             num_earlier += sum(site.size for site in sites)
-        of_latents = 0 if self.own is None else sum(site.size for site in self.own.coordinates())
+        of_latents = sum(site.size for site in self._related())
         self.regression = regression_of(of_latents, num_seen, latents[0].draws.new_zeros((), dtype=dtype))
         self.to(latents[0].draws.device, dtype)
 
@@ -201,7 +197,7 @@ class Posterior(nn.Module):
             latents: The latents by site, each with shape `(num_rows, *event_shape)`; others are passed over.
             rows: The observations that were made of them, and their masks, by name.
         """
-        sites = [] if self.own is None else self.own.coordinates()
+        sites = self._related()
         if self.regression is None or any(site.name not in latents for site in sites):
             return
         given = [
@@ -212,6 +208,11 @@ class Posterior(nn.Module):
         old = self.regression  # a look puts back the buffers of the modules that it has called: this one is new
         self.regression = Regression(old.slope.shape[1], old.slope.shape[0], old.slope)
         self.regression.learn(torch.cat(numbers, 1), torch.cat(given, 1))
+
+    def _related(self) -> list[Coordinates]:
+        """The latents of rows that are no labels."""
+        own = self.networks().get("own")
+        return [] if own is None else [site for site in own.sites if isinstance(site, Coordinates)]
 
     def networks(self) -> dict[str, NoiseNetwork]:
         """The networks by name, in the order in which they draw."""

@@ -4,7 +4,7 @@ A subclass says which two samples (:meth:`Algorithm.draw`), and where needed wha
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import reduce
 from operator import or_

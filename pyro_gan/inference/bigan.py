@@ -186,9 +186,10 @@ class BiGANInference(GuidedInference):
         seen = self.discriminator.function
         if isinstance(seen, AutoDiscriminator):
             rows = {site: values.detach() for site, values in samples.fake.items()}
-            found = [seen.residuals(rows | {site: draws[site] for site in latents}) for draws in (first, second, rows)]
-            if found[0] is not None:
-                return score_of(*found)
+            named = ({**rows, **{site: draws[site] for site in latents}} for draws in (first, second, rows))
+            one, other, truth = map(seen.residuals, named)
+            if one is not None and other is not None and truth is not None:
+                return score_of(one, other, truth)
         return energy_score(first, second, latents, self.supports())
 
     def _with_draws(self, batch: Batch, samples: Samples) -> Batch | None:
