@@ -14,8 +14,9 @@ from torch.distributions import biject_to, constraints
 
 from pyro_gan import BiGANInference
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
-from pyro_gan.auto.coordinates import Coordinates, fixed_support
+from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.networks import SLOWNESS, Embedding, SlowLinear, convolutions, fully_connected
+from pyro_gan.auto.supports import fixed_support
 from pyro_gan.players.discriminator import Discriminator, check_logits
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
 from pyro_gan.players.handler import Draw
@@ -104,8 +105,8 @@ def standardized(coordinates, rows):
         ("scalar", lambda x: x),
         ("positive", torch.log),
         ("log-normal", torch.log),
-        ("unit interval", torch.logit),
-        ("interval", lambda x: torch.logit((x - torch.tensor([-3.0, 0.0])) / torch.tensor([4.0, 100.0]))),
+        ("unit interval", lambda x: x),
+        ("interval", lambda x: x),
         ("simplex", biject_to(constraints.simplex).inv),
     ],
 )
@@ -119,6 +120,32 @@ def test_sites_are_mapped_to_the_real_line_and_standardized(kind, real):
     expected = (numbers - inner.mean(0)) / inner.std(0, correction=0)
     assert torch.allclose(standardized(coordinates, rows), expected, atol=1e-8)
     assert torch.allclose(coordinates.to_support(expected), rows)
+
+
+@pytest.mark.parametrize(
+    ("support", "rows", "real"),
+    [
+        (constraints.unit_interval, dist.Beta(0.2, 0.2).sample((500,)).double().clamp(1e-12, 1 - 1e-12), torch.logit),
+        (constraints.interval(-3, 1), torch.tensor([-3.0, 1.0, 0.0, 0.5], dtype=torch.double).repeat(50), None),
+    ],
+)
+def test_intervals_that_are_dense_at_an_end_are_mapped_to_the_real_line(support, rows, real):
+    coordinates = Coordinates("z", support, rows, torch.float64)
+    assert not coordinates.is_reflected
+    if real is not None:
+        assert torch.allclose(coordinates.to_real(rows), real(rows))
+    assert torch.allclose(coordinates.to_support(coordinates(rows)), rows, atol=1e-6)
+
+
+def test_numbers_outside_of_an_interval_are_reflected_at_its_ends():
+    rows = torch.linspace(-3, 1, 101, dtype=torch.float64)
+    coordinates = Coordinates("z", constraints.interval(-3, 1), rows, torch.float64)
+    outside = torch.tensor([-3.5, 1.25, 5.5, 9.0, -7.0], dtype=torch.float64)
+    standardized = (outside - coordinates.mean) / coordinates.scale
+    assert torch.allclose(
+        coordinates.to_support(standardized), torch.tensor([-2.5, 0.75, -2.5, 1.0, 1.0], dtype=torch.float64)
+    )
+    assert "reflecting ends" in repr(coordinates)
 
 
 def test_far_out_coordinates_grow_as_a_logarithm():

@@ -15,7 +15,6 @@ References:
     Kucukelbir et al. (2017), "Automatic Differentiation Variational Inference", section 2.3: the map to the real line.
 """
 
-import copy
 import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
@@ -26,6 +25,16 @@ from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.spread import REACH, Spread, coordinates_of, crowded, numbers_at, plain_spread, spread_of
+from pyro_gan.auto.supports import (
+    BOUNDS,
+    INTERVALS,
+    has_bijection,
+    innermost,
+    interior,
+    reflected,
+    tensor_bounds,
+    with_bounds,
+)
 from pyro_gan.penalties.scales import are_in_one_unit
 
 SMALLEST_IMAGE = 8
@@ -48,9 +57,6 @@ AT_END = 1e-3
 
 FEW_AT_ENDS = 0.01
 """The part of the numbers at the ends up to which an interval is no scale of many orders of magnitude there."""
-
-_BOUNDS = ("lower_bound", "upper_bound")
-_INTERVALS = (constraints.interval, constraints.half_open_interval)
 
 
 class Coordinates(nn.Module):
@@ -117,9 +123,9 @@ class Coordinates(nn.Module):
         is_mapped = not is_label if is_mapped is None else is_mapped
         self.support = support if is_mapped and self._can_be_mapped(support) else None
         if is_reflected is None:
-            is_reflected = isinstance(innermost(support), _INTERVALS) and _are_off_the_ends(rows, innermost(support))
+            is_reflected = isinstance(innermost(support), INTERVALS) and _are_off_the_ends(rows, innermost(support))
         self.is_reflected = self.support is not None and is_reflected
-        for bound, value in _tensor_bounds(self.support).items():  # buffers go where the module goes
+        for bound, value in tensor_bounds(self.support).items():  # buffers go where the module goes
             self.register_buffer(bound, value.to(dtype))
         for buffer in Spread._fields:
             self.register_buffer(buffer, torch.zeros((), dtype=dtype, device=rows.device))
@@ -238,12 +244,12 @@ class Coordinates(nn.Module):
         base = innermost(support)
         if support.is_discrete or isinstance(base, type(constraints.real)) or not has_bijection(support):
             return False
-        return not (self.is_image and isinstance(base, _INTERVALS))
+        return not (self.is_image and isinstance(base, INTERVALS))
 
     def _placed_support(self) -> Constraint | None:
         """The mapped support, with bounds that lie where the module does."""
-        bounds = {name: self._buffers[name] for name in _BOUNDS if name in self._buffers}
-        return self.support if self.support is None else _with_bounds(self.support, bounds)
+        bounds = {name: self._buffers[name] for name in BOUNDS if name in self._buffers}
+        return self.support if self.support is None else with_bounds(self.support, bounds)
 
 
 def looks_like_images(rows: Tensor) -> bool:
@@ -264,73 +270,6 @@ def is_image(event_shape: tuple[int, ...]) -> bool:
     return len(event_shape) in (2, 3) and min(event_shape[-2:]) >= SMALLEST_IMAGE
 
 
-def innermost(support: Constraint) -> Any:
-    """A support without the independence declared around it."""
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support
-
-
-def has_bijection(support: Constraint) -> bool:
-    """Whether torch has a bijection from the real line to this support."""
-    try:
-        biject_to(support)
-    except NotImplementedError:
-        return False
-    return True
-
-
-def fixed_support(support: Constraint, event_shape: tuple[int, ...]) -> Constraint | None:
-    """A support with the bounds of a single row, or `None` where rows differ in their bounds.
-
-    A distribution's support has the bounds that its parameters were expanded to, such as one for each row.
-
-    Args:
-        support: The support of rows with shape `(num_rows, *event_shape)`.
-        event_shape: The shape of a row.
-    """
-    bounds = {name: _of_a_row(bound, len(event_shape)) for name, bound in _tensor_bounds(support).items()}
-    return None if any(bound is None for bound in bounds.values()) else _with_bounds(support, bounds)
-
-
-def have_same_bounds(support: Constraint, other: Constraint) -> bool:
-    """Whether two supports of one kind have the same bounds."""
-    pairs = ([torch.as_tensor(getattr(innermost(one), name, 0.0)) for one in (support, other)] for name in _BOUNDS)
-    return all(torch.equal(first, second) for first, second in pairs)
-
-
-def interior(rows: Tensor, support: Constraint) -> Tensor:
-    """Rows moved off the boundary of their support, so that their images on the real line, and slopes, are finite.
-
-    Args:
-        rows: Rows of floating point, with shape `(num_rows, *event_shape)`.
-        support: Their support.
-    """
-    base, precision = innermost(support), torch.finfo(rows.dtype)
-    if isinstance(base, type(constraints.simplex)):
-        margin = 8 * precision.eps
-        return (1 - rows.shape[-1] * margin) * rows + margin
-    lower, upper = (getattr(base, name, None) for name in _BOUNDS)
-    span = 0.0 if lower is None or upper is None else upper - lower
-    if lower is not None:
-        rows = rows.clamp(min=lower + precision.eps * (abs(lower) + span) + precision.tiny**0.5)
-    if upper is not None:
-        rows = rows.clamp(max=upper - precision.eps * (abs(upper) + span) - precision.tiny**0.5)
-    return rows
-
-
-def reflected(numbers: Tensor, interval: Any) -> Tensor:
-    """Numbers in an interval: those outside are reflected at its ends, as often as it takes.
-
-    Args:
-        numbers: Numbers on the real line.
-        interval: A constraint with bounds.
-    """
-    lower, span = interval.lower_bound, interval.upper_bound - interval.lower_bound
-    place = (numbers - lower).remainder(2 * span)
-    return lower + torch.minimum(place, 2 * span - place)
-
-
 def _are_off_the_ends(rows: Tensor, interval: Any) -> bool:
     """Whether few numbers in an interval lie next to its ends, for how far they are spread."""
     rows = rows.detach().double()
@@ -341,40 +280,10 @@ def _are_off_the_ends(rows: Tensor, interval: Any) -> bool:
     return float(is_at_end.double().mean()) <= FEW_AT_ENDS
 
 
-def _tensor_bounds(support: Constraint | None) -> dict[str, Tensor]:
-    base = None if support is None else innermost(support)
-    bounds = {name: getattr(base, name, None) for name in _BOUNDS}
-    return {name: bound.detach() for name, bound in bounds.items() if isinstance(bound, Tensor)}
-
-
-def _with_bounds(support: Constraint, bounds: dict[str, Any]) -> Constraint:
-    """A copy of a support with other bounds."""
-    if not bounds:
-        return support
-    if isinstance(support, constraints.independent):
-        base = _with_bounds(support.base_constraint, bounds)
-        return constraints.independent(base, support.reinterpreted_batch_ndims)
-    support = copy.copy(support)
-    for name, bound in bounds.items():
-        setattr(support, name, bound)
-    return support
-
-
-def _of_a_row(bound: Tensor, num_event_dims: int) -> Tensor | float | None:
-    """One row's bound, as a number where it is one; `None` where rows differ."""
-    first = bound.flatten()[0]
-    if (bound == first).all():
-        return first.item()
-    if bound.dim() <= num_event_dims:
-        return bound
-    rows = bound.flatten(0, bound.dim() - num_event_dims - 1)
-    return rows[0].clone() if (rows == rows[:1]).all() else None
-
-
 def _categories(support: Constraint, rows: Tensor) -> range:
     """The values of a site of integers where each has a coordinate of its own, else none."""
     base = innermost(support)
-    is_bounded = isinstance(base, constraints.integer_interval) and not _tensor_bounds(base)
+    is_bounded = isinstance(base, constraints.integer_interval) and not tensor_bounds(base)
     if not is_bounded or rows.is_floating_point() or is_image(rows.shape[1:]):
         return range(0)
     values = range(int(base.lower_bound), int(base.upper_bound) + 1)

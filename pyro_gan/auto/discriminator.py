@@ -19,11 +19,12 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of, floating_type
-from pyro_gan.auto.coordinates import Coordinates, fixed_support
+from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.networks import flat, fully_connected
 from pyro_gan.auto.pooling import embedding_of, summary, summary_size
 from pyro_gan.auto.regression import Regression, regression_of
 from pyro_gan.auto.structure import Structure
+from pyro_gan.auto.supports import fixed_support
 from pyro_gan.auto.views import View, seen_by
 from pyro_gan.checks import listed, shown
 from pyro_gan.players.model import ImplicitModel

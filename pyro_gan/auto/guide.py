@@ -39,12 +39,12 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of
 from pyro_gan.auto.calls import first_call, named_by_site
-from pyro_gan.auto.coordinates import fixed_support
 from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent, Prototype, look_at
 from pyro_gan.auto.posterior import NoiseNetwork, Posterior
 from pyro_gan.auto.registering import check_store, register
 from pyro_gan.auto.structure import Structure
+from pyro_gan.auto.supports import fixed_support
 from pyro_gan.auto.views import View
 from pyro_gan.checks import positive_integer, shown
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.coordinates import innermost
 from pyro_gan.auto.spread import plain_spread
+from pyro_gan.auto.supports import innermost
 from pyro_gan.players.discrete import one_hot
 
 MOST_VALUES = 1000

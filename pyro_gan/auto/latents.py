@@ -15,8 +15,8 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.coordinates import fixed_support, has_bijection, have_same_bounds, innermost
 from pyro_gan.auto.labels import MOST_VALUES, number_of_values
+from pyro_gan.auto.supports import fixed_support, has_bijection, have_same_bounds, innermost
 from pyro_gan.checks import listed
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.dependence import Kind, data_sites, dependence

@@ -109,6 +109,12 @@ class Regression(nn.Module):
 
 
 def regression_of(num_latents: int, num_observed: int, like: Tensor) -> Regression | None:
-    """A regression where the numbers are few enough; else none."""
+    """A regression where the numbers are few enough; else none.
+
+    Args:
+        num_latents: The numbers of a row's latents.
+        num_observed: The numbers of its observation.
+        like: A tensor whose type and device it has.
+    """
     is_small = 0 < num_latents <= MOST_NUMBERS and 0 < num_observed <= MOST_NUMBERS
     return Regression(num_latents, num_observed, like) if is_small else None

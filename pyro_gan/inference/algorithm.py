@@ -178,6 +178,7 @@ class Algorithm(ABC):
             functions: The networks by the names of the players.
             samples: The first samples.
         """
+        del functions, samples
 
     def guide_arguments(self, batch: Batch) -> Arguments:
         """How a guide is called on a minibatch, where there is one."""

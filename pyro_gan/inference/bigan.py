@@ -137,7 +137,7 @@ class BiGANInference(GuidedInference):
         return self.with_given(samples, batch)
 
     def relate(self, functions: Mapping[str, Any], samples: Samples) -> None:
-        """As of every inference; where the guide is scored, draws of the model tell what observations say of latents."""
+        """As of every inference: where the guide is scored, by draws of the model."""
         if not self._weight():
             return
         rows = {site: values.detach() for site, values in samples.fake.items()}

@@ -8,8 +8,8 @@ guide given :math:`x` have the score
 Its mean over draws of the model is smallest where the guide is the posterior, and there alone. No discriminator has to
 learn anything for it: it tells at once whether the guide's draws lie too far off, or too close to each other.
 
-Discrete latents have a score of the same form, of the probabilities that they are drawn with (:func:`label_score`). That
-of the continuous ones is taken given the true labels, so that both together are smallest at the posterior alone.
+Discrete latents have a score of the same form, of the probabilities that they are drawn with (:func:`label_score`).
+That of the continuous ones is taken given the true labels, so that both together are smallest at the posterior alone.
 
 References:
     Gneiting and Raftery (2007), "Strictly Proper Scoring Rules, Prediction, and Estimation", equation 22.
@@ -27,8 +27,9 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import floating_type
-from pyro_gan.auto.coordinates import Coordinates, fixed_support, innermost
+from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.networks import flat
+from pyro_gan.auto.supports import fixed_support, innermost
 from pyro_gan.players.discrete import log_probabilities, one_hot
 
 HALF_LINES = (constraints.greater_than, constraints.greater_than_eq, constraints.less_than)
