@@ -164,6 +164,18 @@ class Coordinates(nn.Module):
         """
         return coordinates_of(self.to_real(rows), self.spread)
 
+    def on_a_line(self, rows: Tensor) -> Tensor:
+        """The numbers that :meth:`to_support` takes: the coordinates, but along a line where features are not bent.
+
+        Args:
+            rows: Rows, with shape `(num_rows, *event_shape)`.
+
+        Returns:
+            The numbers, with shape `(num_rows, *shape)`.
+        """
+        real = self.to_real(rows)
+        return torch.where(self.reach != REACH, coordinates_of(real, self.spread), (real - self.mean) / self.scale)
+
     def to_real(self, rows: Tensor) -> Tensor:
         """The rows on the real line, not standardized, with shape `(num_rows, *shape)`.
 

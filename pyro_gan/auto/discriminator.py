@@ -20,9 +20,9 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of, floating_type
 from pyro_gan.auto.coordinates import Coordinates
-from pyro_gan.auto.networks import flat, fully_connected
-from pyro_gan.auto.pooling import embedding_of, summary, summary_size
-from pyro_gan.auto.regression import Regression, regression_of
+from pyro_gan.auto.networks import fully_connected
+from pyro_gan.auto.pooling import embedding_of, summary_size
+from pyro_gan.auto.regression import Regression, numbers_of, regression_of
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.supports import fixed_support
 from pyro_gan.auto.views import View, seen_by
@@ -171,7 +171,7 @@ class AutoDiscriminator(SelfBuilding):
         with torch.inference_mode(False), torch.no_grad():
             self.regression = regression_of(num_latents, num_others, next(self.network.parameters()))
             if self.regression is not None:
-                self.regression.learn(*self._vectors(self._seen(rows)))
+                self.regression.learn(*self._vectors(rows, self._seen(rows)))
 
     def forward(self, *rows: Tensor, **rows_by_site: Tensor) -> Tensor:
         """The logits of rows.
@@ -206,7 +206,7 @@ class AutoDiscriminator(SelfBuilding):
         if self.regression is None:
             return seen
         latents, _ = self._parts()
-        parts = self.regression.residuals(*self._vectors(seen)).split([site.size for site in latents], 1)
+        parts = self.regression.residuals(*self._vectors(rows, seen)).split([site.size for site in latents], 1)
         return seen | {
             site.name: part.reshape(len(part), *site.shape) for site, part in zip(latents, parts, strict=True)
         }
@@ -222,7 +222,7 @@ class AutoDiscriminator(SelfBuilding):
         """
         if self.regression is None or not self._relates_all:
             return None
-        return self.regression.residuals(*self._vectors(self._seen(rows)))
+        return self.regression.residuals(*self._vectors(rows, self._seen(rows)))
 
     def judge(self, coordinates: dict[str, Tensor]) -> Tensor:
         """The logits of rows given by their coordinates.
@@ -249,11 +249,12 @@ class AutoDiscriminator(SelfBuilding):
     def _size(self, site: Any) -> int:
         return int(site.size) if site.name in self._latents else summary_size(site)
 
-    def _vectors(self, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _vectors(self, rows: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The numbers of the latents, and of the others, that the regression relates, with a row for each row."""
-        latents, others = self._parts()
-        numbers = torch.cat([flat(seen[site.name]) for site in latents], 1)
-        return numbers, torch.cat([summary(site, seen[site.name]) for site in others], 1)
+        latents, others = (
+            torch.cat([numbers_of(site, rows, seen[site.name]) for site in part], 1) for part in self._parts()
+        )
+        return latents, others
 
     def _sites(self) -> list[Coordinates | View]:
         return [site for site in self.sites if isinstance(site, Coordinates | View)]

@@ -13,7 +13,7 @@ from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent
 from pyro_gan.auto.networks import SlowLinear, decaying, flat, fully_connected, start_as_fast
 from pyro_gan.auto.pooling import embedding_of, sharpness, summary, summary_size
-from pyro_gan.auto.regression import Regression, regression_of
+from pyro_gan.auto.regression import Regression, numbers_of, regression_of
 from pyro_gan.auto.views import Elements, View, seen_by
 
 Draw = Callable[[Labels, Tensor], Tensor]
@@ -182,7 +182,7 @@ class Posterior(nn.Module):
                 seen = ([*linear, *(noise[stage] * each for each in sizes)], features)
             numbers = network(noise[stage], *([*earlier, *each] for each in seen))
             if stage == "own" and self.regression is not None:
-                numbers = self.regression(numbers, torch.cat(linear, 1))
+                numbers = self.regression(numbers, self._given(rows, coordinates))
             if stage in ("shared_labels", "own_labels"):
                 numbers = network.draws(numbers, draw)
             else:
@@ -200,14 +200,17 @@ class Posterior(nn.Module):
         sites = self._related()
         if self.regression is None or any(site.name not in latents for site in sites):
             return
-        given = [
-            _scaled(summary(*pair))
-            for pair in zip(self.observations(), seen_by(self.observations(), rows), strict=True)
-        ]
-        numbers = [flat(site(latents[site.name])) for site in sites]
+        given = self._given(rows, seen_by(self.observations(), rows))
+        numbers = [flat(site.on_a_line(latents[site.name])) for site in sites]
         old = self.regression  # a look puts back the buffers of the modules that it has called: this one is new
         self.regression = Regression(old.slope.shape[1], old.slope.shape[0], old.slope)
-        self.regression.learn(torch.cat(numbers, 1), torch.cat(given, 1))
+        self.regression.learn(torch.cat(numbers, 1), given)
+
+    def _given(self, rows: Mapping[str, Tensor], seen: Sequence[Tensor]) -> Tensor:
+        """The numbers of the observations that latents are related to, with a row for each row."""
+        return torch.cat(
+            [numbers_of(site, rows, each) for site, each in zip(self.observations(), seen, strict=True)], 1
+        )
 
     def _related(self) -> list[Coordinates]:
         """The latents of rows that are no labels."""

@@ -9,10 +9,15 @@ one to one: so a discriminator that sees (r, u) judges as one that sees (v, u), 
 is of size 1 however much narrower than its prior the posterior is, and in whichever direction.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from pyro_gan.auto.coordinates import Coordinates
+from pyro_gan.auto.networks import flat
+from pyro_gan.auto.pooling import summary
 
 MOST_NUMBERS = 64
 """The numbers of a row, of latents and of the observation each, up to which they are related."""
@@ -106,6 +111,17 @@ class Regression(nn.Module):
         for name, value in self.later_buffers.items():
             state_dict.setdefault(prefix + name, value.expand_as(getattr(self, name)).clone())
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def numbers_of(site: Any, rows: Mapping[str, Tensor], seen: Tensor) -> Tensor:
+    """The numbers of a site that are related to others, with a row for each row.
+
+    Args:
+        site: The site's coordinates or view.
+        rows: Rows by site, each with shape `(num_rows, *event_shape)`.
+        seen: What is seen of its rows.
+    """
+    return flat(site.on_a_line(rows[site.name])) if isinstance(site, Coordinates) else summary(site, seen)
 
 
 def regression_of(num_latents: int, num_observed: int, like: Tensor) -> Regression | None:
