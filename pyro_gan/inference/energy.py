@@ -8,8 +8,8 @@ guide given :math:`x` have the score
 Its mean over draws of the model is smallest where the guide is the posterior, and there alone. No discriminator has to
 learn anything for it: it tells at once whether the guide's draws lie too far off, or too close to each other.
 
-Discrete latents have a score of the same form, of the probabilities that they are drawn with (:func:`label_score`). That
-of the continuous ones is taken given the true labels, so that both together are smallest at the posterior alone.
+Discrete latents have a score of the same form, of the probabilities that they are drawn with (:func:`label_score`).
+That of the continuous ones is taken given the true labels, so that both together are smallest at the posterior alone.
 
 References:
     Gneiting and Raftery (2007), "Strictly Proper Scoring Rules, Prediction, and Estimation", equation 22.
