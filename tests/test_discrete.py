@@ -448,6 +448,25 @@ def test_the_probabilities_of_three_mechanisms_are_the_exact_ones():
     assert error.mean() < 0.03 and error.max() < 0.12
 
 
+@pytest.mark.slow
+def test_the_probabilities_given_one_number_are_within_three_hundredths():
+    """Of a normal, one of another place and a wide one; from -3 to 5 each of them is the likeliest somewhere."""
+    loc, scale = torch.tensor([0.0, 2.0, 0.0]), torch.tensor([1.0, 1.0, 3.0])
+
+    def model(batch_size):
+        with pyro.plate("data", batch_size):
+            m = pyro.sample("m", dist.Categorical(PRIOR))
+            pyro.sample("x", dist.Normal(loc[m], scale[m]))
+
+    inference = trained_on_fresh_simulations(model, seed=0)
+    x = torch.linspace(-3.0, 5.0, 9)
+    exact = (PRIOR.log() + dist.Normal(loc, scale).log_prob(x[:, None])).softmax(-1)
+    assert set(exact.argmax(-1).tolist()) == {0, 1, 2}
+    draws = inference.sample_posterior(x, num_samples=20_000)["m"]
+    found = torch.stack([draws[:, row].bincount(minlength=3) for row in range(9)]) / 20_000
+    assert (found - exact).abs().max() < 0.03
+
+
 def lines(batch_size):
     """Numbers around theta, or where m is 1 around a line of it."""
     with pyro.plate("data", batch_size):
