@@ -25,7 +25,7 @@ MOST_NUMBERS = 64
 ROWS_A_NUMBER = 4
 """The rows of which there are as many for each of these numbers, at least, where they are related."""
 
-RIDGE = 1e-3
+RIDGE = 1e-6
 """What is added to the observations' variances, of about 1."""
 
 NARROWEST = 1e-3

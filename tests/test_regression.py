@@ -1,0 +1,136 @@
+"""Latents beside their linear regression on the observations: what the networks see, and where a guide starts."""
+
+import copy
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch.distributions import constraints
+
+from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference
+from pyro_gan.auto.regression import Regression
+
+
+def related(num_rows=2000):
+    """Draws of two latents, one of which three observed numbers tell to a hundredth, in double precision."""
+    given = torch.randn(num_rows, 3, dtype=torch.float64)
+    noise = torch.randn(num_rows, 2, dtype=torch.float64) * torch.tensor([0.01, 1.0])
+    return 5 + given @ torch.tensor([[1.0, 0.0], [2.0, 0.3], [0.0, -1.0]], dtype=torch.float64) + noise, given
+
+
+def learned(latents, given):
+    regression = Regression(latents.shape[1], given.shape[1], latents)
+    regression.learn(latents, given)
+    return regression
+
+
+def test_residuals_have_no_mean_unit_covariance_and_nothing_to_do_with_the_observation():
+    latents, given = related()
+    residuals = learned(latents, given).residuals(latents, given)
+    assert torch.allclose(residuals.mean(0), torch.zeros(2).double(), atol=1e-9)
+    covariance = residuals.T @ residuals / len(residuals)
+    assert torch.allclose(covariance, torch.eye(2).double(), atol=0.02)  # a narrowest deviation is added
+    assert (residuals.T @ (given - given.mean(0)) / len(residuals)).abs().max() < 1e-3  # the ridge leaves little
+
+
+def test_the_slope_is_that_of_least_squares():
+    latents, given = related()
+    design = torch.cat([torch.ones(len(given), 1), given], 1)
+    expected = torch.linalg.lstsq(design, latents).solution
+    regression = learned(latents, given)
+    assert torch.allclose(regression.slope, expected[1:], atol=0.01)
+    assert torch.allclose(regression.center, expected[0], atol=0.01)
+
+
+def test_latents_come_back_from_their_residuals():
+    latents, given = related()
+    regression = learned(latents, given)
+    assert torch.allclose(regression(regression.residuals(latents, given), given), latents)
+
+
+@pytest.mark.parametrize("kind", ["few", "not finite"])
+def test_what_can_not_be_related_is_left_as_it_is(kind):
+    latents, given = related(20 if kind == "few" else 100)
+    if kind == "not finite":
+        given[5:] = torch.nan
+    residuals = learned(latents, given).residuals(latents, given.nan_to_num())
+    assert torch.equal(residuals, latents)
+
+
+def test_rows_that_are_not_finite_are_left_out():
+    latents, given = related()
+    rows = torch.cat([latents, torch.full((7, 2), torch.inf)]), torch.cat([given, torch.zeros(7, 3)])
+    assert torch.equal(learned(*rows).slope, learned(latents, given).slope)
+
+
+def narrow(x):
+    """The posterior of z given x is N(0.9999 x, 0.01²)."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 0.01), obs=x)
+
+
+def simulations(num_rows=2000):
+    z = torch.randn(num_rows)
+    return {"z": z, "x": z + 0.01 * torch.randn(num_rows)}
+
+
+def test_a_guide_starts_at_the_linear_posterior():
+    pyro.set_rng_seed(0)
+    inference = BiGANInference(narrow, AutoImplicitGuide(narrow, width=8, depth=1)).run(
+        simulations(), num_steps=1, progress=False
+    )
+    draws = inference.sample_posterior(torch.tensor([-1.0, 0.5]), 4000)["z"]
+    assert torch.allclose(draws.mean(0), torch.tensor([-1.0, 0.5]), atol=0.01)
+    assert torch.allclose(draws.std(0), torch.tensor(0.01), rtol=0.4)
+
+
+def test_a_guide_with_a_model_to_train_starts_at_the_prior():
+    def model(x):
+        scale = pyro.param("scale", torch.tensor(0.01), constraint=constraints.positive)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, scale), obs=x)
+
+    pyro.set_rng_seed(0)
+    guide = AutoImplicitGuide(model, width=8, depth=1)
+    BiGANInference(model, guide).run(torch.randn(2000), num_steps=1, progress=False)
+    assert guide(torch.tensor([1.0]).expand(2000))["z"].std() > 0.8
+
+
+def test_a_discriminator_sees_residuals():
+    pyro.set_rng_seed(0)
+    rows = simulations()
+    discriminator = AutoDiscriminator(width=8, depth=1)
+    discriminator.setup({}, rows)
+    before = copy.deepcopy(discriminator)
+    discriminator.relate(rows, ["z"])
+    seen, unrelated = discriminator.coordinates(rows), before.coordinates(rows)
+    assert torch.equal(seen["x"], unrelated["x"])
+    assert seen["z"].std().item() == pytest.approx(1, abs=0.05)
+    assert torch.corrcoef(torch.stack([seen["z"], seen["x"]]))[0, 1].abs() < 0.15 < 0.99
+    assert torch.corrcoef(torch.stack([unrelated["z"], unrelated["x"]]))[0, 1] > 0.99
+
+
+def test_labels_are_seen_as_they_are():
+    pyro.set_rng_seed(0)
+    rows = {"m": torch.randint(3, (200,)), "x": torch.randn(200)}
+    discriminator = AutoDiscriminator(width=8, depth=1)
+    discriminator.setup({"m": dist.Categorical(torch.ones(3)).support}, rows)
+    discriminator.relate(rows, ["m"])
+    assert discriminator.regression is None
+
+
+def test_what_is_related_is_saved_and_loaded(tmp_path):
+    pyro.set_rng_seed(0)
+    inference = BiGANInference(narrow, AutoImplicitGuide(narrow, width=8, depth=1))
+    inference.run(simulations(), num_steps=3, progress=False)
+    inference.save(tmp_path / "state")
+    pyro.set_rng_seed(1)
+    expected = inference.sample_posterior(torch.tensor(0.3), 10)["z"]
+    pyro.clear_param_store()
+    loaded = BiGANInference(narrow, AutoImplicitGuide(narrow, width=8, depth=1))
+    loaded.load(tmp_path / "state")
+    pyro.set_rng_seed(1)
+    assert torch.equal(loaded.sample_posterior(torch.tensor(0.3), 10)["z"], expected)
