@@ -4,10 +4,11 @@ A network sees a site's rows :math:`x` through
 
 .. math:: v = r \Bigl(\operatorname{asinh}\frac{T^{-1}(x) - \mu}{r \sigma} - o\Bigr),
 
-where :math:`T` is the bijection from the real line to the site's support (exp for positive numbers, the logistic
-function for intervals, stick breaking for the simplex), and :math:`\mu`, :math:`\sigma`, :math:`r` and :math:`o` come
-from how each feature is spread over the first rows (:mod:`pyro_gan.auto.spread`). So a change of units changes nothing,
-up to rounding, and a feature that hardly varied in the first rows, or one with long tails, does not drown the others.
+where :math:`T` is the bijection from the real line to the site's support (exp for positive numbers, stick breaking for
+the simplex; for intervals the identity, or the logistic function), and :math:`\mu`, :math:`\sigma`, :math:`r` and
+:math:`o` come from how each feature is spread over the first rows (:mod:`pyro_gan.auto.spread`). So a change of units
+changes nothing, up to rounding, and a feature that hardly varied in the first rows, or one with long tails, does not
+drown the others.
 
 Being a bijection, the map leaves the ratio of two densities as it is.
 

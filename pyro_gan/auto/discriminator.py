@@ -5,8 +5,9 @@ It judges joint rows of all compared sites by one network,
 .. math:: D(x_1, \dots, x_k) = f(v_1(x_1), \dots, v_k(x_k)),
 
 with :math:`v_i` the standardized coordinates of site i (:mod:`pyro_gan.auto.coordinates`) and :math:`f` fully
-connected; images pass convolutions first. A bijection of the rows changes no ratio of densities, so that the logit
-means what it always means.
+connected; images pass convolutions first. Of a simulator's latents it sees what their regression on the observation
+leaves (:mod:`pyro_gan.auto.regression`): a posterior that is much narrower than its prior has size 1 there. A bijection
+of the rows changes no ratio of densities, so that the logit means what it always means.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

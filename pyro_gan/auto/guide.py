@@ -5,13 +5,18 @@ For each row it draws noise :math:`\epsilon \sim N(0, I)` and gives the latents
 .. math:: z = T(\mu + \sigma v), \qquad v = A \, (\epsilon, u, g) + f(\epsilon, h(u), g),
 
 where :math:`u` are the standardized coordinates of the observation, :math:`h` what convolutions make of those of
-images, :math:`g` the latents that all rows share, :math:`f` a fully connected network, :math:`T` the bijection from the
+images, :math:`g` the latents that all rows share, :math:`f` a fully connected network, :math:`T` the map from the
 real line to the sites' supports, and :math:`\mu` and :math:`\sigma` the mean and the standard deviation of prior draws
 on the real line, outliers aside; where these have long tails, :math:`\mu + \sigma v` is the hyperbolic sine of such a
 line (:mod:`pyro_gan.auto.spread`). The linear path :math:`A` starts by passing noise on and :math:`f` near 0, so that
-the guide starts near the prior, site by site; this path alone can meet the posterior of a linear Gaussian model. The
-weights of :math:`f` and :math:`h` decay under the default optimizer, those of :math:`A` do not, so that a posterior is
-linear where nothing speaks against it. Latents that all rows share are
+the guide starts near the prior, site by site; this path alone can meet the posterior of a linear Gaussian model. Where
+draws of the model are at hand, as for a simulator, :math:`v` is drawn beside its linear regression on the observation,
+
+.. math:: v = b + B u' + L \, \bigl( A \, (\epsilon, u, g) + f(\epsilon, h(u), g) \bigr)
+
+(:mod:`pyro_gan.auto.regression`), and the guide starts there: at a posterior that is as narrow, and lies as far off the
+prior, as a line can tell. The weights of :math:`f` and :math:`h` decay under the default optimizer, those of :math:`A`
+do not, so that a posterior is linear where nothing speaks against it. Latents that all rows share are
 :math:`T(\mu + \sigma (A \epsilon + f(\epsilon)))`: they depend on no row.
 
 Discrete latents of finitely many values are drawn before the continuous ones, which know them. For these such a network

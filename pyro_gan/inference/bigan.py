@@ -31,6 +31,8 @@ class BiGANInference(GuidedInference):
     :math:`(z, x)` from the model. When it can not tell them apart, the guide is the model's posterior. With a model
     that has no parameters, this is amortized posterior inference for a simulator. Draws of such a model tell what each
     observation was made of; so the guide learns from these too, by its energy score (:mod:`pyro_gan.inference.energy`).
+    Guides and discriminators that build themselves then see latents beside their regression on the observations
+    (:mod:`pyro_gan.auto.regression`), in which the energy score is taken too.
     Discrete latents carry no gradient: there the game is learned by the score function, and simulations by a score of
     the guide's probabilities.
 
@@ -44,7 +46,7 @@ class BiGANInference(GuidedInference):
         optim: The optimizer of the model and the guide, as of :class:`GANInference`.
         optim_d: The discriminator's optimizer.
         loss: As of :class:`GANInference`.
-        penalty: As of :class:`GANInference`.
+        penalty: As of :class:`GANInference`; by default with a tenth of its weight where the energy score is weighed.
         discriminator_steps: The updates of the discriminator for each of the guide. With one, a guide runs ahead and
             loses its noise more often.
         energy_weight: The weight of the guide's energy score on draws of the model beside the loss of the game, at
