@@ -15,22 +15,17 @@ References:
 import argparse
 import math
 import time
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch import Tensor
 
-from pyro_gan import BiGANInference
+from pyro_gan import AutoImplicitGuide, BiGANInference
 from pyro_gan.criticism import c2st
-from pyro_gan.penalties import R1, R2
 
-NOISE_SIZE = 4
 PRIOR = dist.Uniform(-torch.ones(2), torch.ones(2)).to_event(1)
 
 
@@ -70,84 +65,6 @@ def model(batch_size: int) -> Tensor:
         return pyro.deterministic("x", simulate(theta), event_dim=1)
 
 
-def network(*sizes: int) -> nn.Sequential:
-    """Linear layers of these sizes with leaky rectifiers between them."""
-    layers: list[nn.Module] = []
-    for pair in pairwise(sizes):
-        linear = nn.Linear(*pair)
-        nn.init.kaiming_normal_(linear.weight, 0.2)
-        layers += [linear, nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers[:-1])
-
-
-class Discriminator(nn.Module):
-    """A logit from parameters, observations, features of both, and products of these features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.of_parameters, self.of_observations = network(2, 128, 128), network(2, 128, 128)
-        self.logit = network(4 + 3 * 128, 128, 128, 1)
-
-    def forward(self, theta: Tensor, x: Tensor) -> Tensor:
-        theta, x = 2 * theta, 2 * x
-        of_theta, of_x = self.of_parameters(theta), self.of_observations(x)
-        sums = [theta, x, leaky_relu(of_theta, 0.2), leaky_relu(of_x, 0.2)]
-        return self.logit(torch.cat([*sums, of_theta * of_x], 1))
-
-
-class Posterior(nn.Module):
-    """Parameters from noise and observations, by a network beside a linear map."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(NOISE_SIZE + 2, 2)
-        self.curved = network(NOISE_SIZE + 2, 256, 256, 256, 2)
-
-    def forward(self, noise: Tensor, x: Tensor) -> Tensor:
-        given = torch.cat([noise, 2 * x], 1)
-        return self.linear(given) + self.curved(given)
-
-
-def falling_adam(parameters: list[Tensor], num_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """Adam without momentum, its rate falling to 0 along a line."""
-    adam = torch.optim.Adam(parameters, lr=1.5e-3, betas=(0.0, 0.99), fused=True)
-    return torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, total_iters=num_steps)
-
-
-def infer(num_steps: int) -> BiGANInference:
-    """The inference, with all that it trains."""
-    posterior = Posterior()
-
-    def guide(x: Tensor) -> Tensor:
-        pyro.module("posterior", posterior)
-        with pyro.plate("data", len(x)):
-            standard = dist.Normal(torch.zeros(NOISE_SIZE), 1.0).to_event(1)
-            noise = pyro.sample("noise", standard, infer={"is_auxiliary": True})
-            return pyro.deterministic("theta", posterior(noise, x), event_dim=1)
-
-    adam = partial(falling_adam, num_steps=num_steps)
-    return BiGANInference(
-        model,
-        guide,
-        Discriminator(),
-        adam,
-        adam,
-        penalty=[R1(0.01, final_weight=1e-4, relative=True), R2(0.01, final_weight=1e-4, relative=True)],
-        discriminator_steps=1,
-    )
-
-
-def learned_posterior(inference: BiGANInference, x: Tensor, num_samples: int) -> Tensor:
-    """Draws of the guide for one observation, without those that the prior's square does not hold."""
-    parts: list[Tensor] = []
-    while sum(map(len, parts)) < num_samples:
-        theta = inference.sample_posterior(x, num_samples)["theta"]
-        parts.append(theta[(theta.abs() <= 1).all(1)])
-        if not len(parts[-1]):
-            raise ValueError(f"none of {num_samples} draws for x = {x.tolist()} lies in the prior's square")
-    return torch.cat(parts)[:num_samples]
-
-
 def draw(figure: plt.Figure, observations: Tensor, exact: list[Tensor], learned: list[Tensor]) -> None:
     """Draw exact draws above learned ones, a column for each observation."""
     axes = figure.subplots(2, len(observations), squeeze=False, sharex=True, sharey=True)
@@ -170,13 +87,13 @@ def main(args: argparse.Namespace) -> None:
     simulations = {"theta": theta, "x": simulate(theta)}
 
     start = time.perf_counter()
-    inference = infer(args.num_steps)
+    inference = BiGANInference(model, AutoImplicitGuide(model, observed="x"))
     inference.run(simulations, num_steps=args.num_steps, batch_size=256, progress=args.progress)
     print(f"{args.num_simulations:,} simulations, {args.num_steps} steps in {time.perf_counter() - start:.0f} s")
 
     pyro.set_rng_seed(1)  # the same observations, whatever the seed of the run
     observations = simulate(PRIOR.sample((args.num_observations,)))
-    learned = [learned_posterior(inference, x, args.num_draws) for x in observations]
+    learned = [inference.sample_posterior(x, args.num_draws)["theta"] for x in observations]
     exact = [exact_posterior(x, args.num_draws) for x in observations]
     figure = plt.figure(figsize=(12, 6), layout="constrained")
     draw(figure, observations[:4], exact[:4], learned[:4])
@@ -194,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-simulations", type=int, default=10_000)
-    parser.add_argument("--num-steps", type=int, default=12_000)
+    parser.add_argument("--num-steps", type=int, default=6000)
     parser.add_argument("--num-observations", type=int, default=10)
     parser.add_argument("--num-draws", type=int, default=10_000)
     parser.add_argument("--out", type=Path, default=Path("output/two_moons"))

@@ -1,0 +1,112 @@
+"""What the three lines learn of simulators whose posteriors are known: at edges, over magnitudes, narrow, in two modes."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from scipy import stats
+
+from pyro_gan import AutoImplicitGuide, BiGANInference
+
+pytestmark = pytest.mark.slow
+
+
+def trained(model, simulations, num_steps):
+    """The three lines."""
+    pyro.set_rng_seed(0)
+    inference = BiGANInference(model, AutoImplicitGuide(model, observed="x"))
+    return inference.run(simulations, num_steps=num_steps, batch_size=256, progress=False)
+
+
+def simulated(model, num_rows):
+    """Rows of all sites of a model that takes their number."""
+    pyro.set_rng_seed(0)
+    trace = pyro.poutine.trace(model).get_trace(num_rows)
+    return {site: trace.nodes[site]["value"] for site in ("theta", "x")}
+
+
+def in_a_box(batch_size):
+    with pyro.plate("data", batch_size):
+        theta = pyro.sample("theta", dist.Uniform(-torch.ones(2), 1.0).to_event(1))
+        return pyro.sample("x", dist.Normal(theta, 0.3).to_event(1))
+
+
+def test_posteriors_are_densest_at_the_edge_of_a_box_where_they_should_be():
+    inference = trained(in_a_box, simulated(in_a_box, 10_000), 4000)
+    for x in ([1.2, -0.9], [1.0, -1.4]):
+        draws = inference.sample_posterior(torch.tensor(x), 5000)["theta"]
+        assert (draws.abs() <= 1).all()
+        for center, column in zip(x, draws.T, strict=True):
+            exact = stats.truncnorm((-1 - center) / 0.3, (1 - center) / 0.3, center, 0.3)
+            assert stats.kstest(column.numpy(), exact.cdf).statistic < 0.06
+
+
+def of_counts(batch_size):
+    with pyro.plate("data", batch_size):
+        theta = pyro.sample("theta", dist.Normal(2.0, 3.0))
+        return pyro.sample("x", dist.Poisson(theta.exp().unsqueeze(-1).expand(*theta.shape, 3)).to_event(1))
+
+
+@pytest.mark.parametrize("counts", [(2.0, 1.0, 3.0), (110.0, 96.0, 105.0), (8000.0, 8100.0, 7900.0)])
+def test_counts_of_six_orders_of_magnitude_are_right_at_both_ends(counts):
+    inference = _counted()
+    draws = inference.sample_posterior(torch.tensor(counts), 5000)["theta"]
+    places = torch.linspace(-8, 12, 200_001, dtype=torch.float64)
+    density = dist.Normal(2.0, 3.0).log_prob(places)
+    density += dist.Poisson(places.exp().unsqueeze(-1)).log_prob(torch.tensor(counts).double()).sum(-1)
+    weights = (density - density.max()).exp()
+    weights /= weights.sum()
+    mean = (weights * places).sum()
+    deviation = (weights * (places - mean).square()).sum().sqrt()
+    assert (draws.mean() - mean).abs() < max(0.5 * deviation, 0.01)
+    assert 0.8 < draws.std() / deviation < 1.5 or draws.std() < 0.02
+
+
+_inferences = {}
+
+
+def _counted():
+    """One inference for all counts."""
+    if not _inferences:
+        _inferences["counts"] = trained(of_counts, simulated(of_counts, 10_000), 4000)
+    return _inferences["counts"]
+
+
+def of_two_signs(batch_size):
+    with pyro.plate("data", batch_size):
+        theta = pyro.sample("theta", dist.Normal(torch.ones(2), 1.0).to_event(1))
+        sign = 2 * pyro.sample("sign", dist.Bernoulli(0.5), infer={"is_auxiliary": True}).unsqueeze(-1) - 1
+        return pyro.sample("x", dist.Normal(sign * theta, 0.2).to_event(1))
+
+
+def test_two_modes_have_their_weights_and_widths():
+    rows = simulated(pyro.poutine.block(of_two_signs, hide=["sign"]), 10_000)
+    inference = trained(pyro.poutine.block(of_two_signs, hide=["sign"]), rows, 5000)
+    precision = 1 + 1 / 0.04
+    for x in (torch.tensor([1.0, 0.6]), torch.tensor([0.4, -0.9])):
+        draws = inference.sample_posterior(x, 10_000)["theta"]
+        modes = [(1 + sign * x / 0.04) / precision for sign in (1, -1)]
+        evidence = [-(sign * x - 1).square().sum() / (2 * 1.04) for sign in (1, -1)]
+        weight = torch.stack(evidence).softmax(0)[0]
+        is_first = (draws - modes[0]).norm(dim=1) < (draws - modes[1]).norm(dim=1)
+        assert is_first.float().mean() == pytest.approx(weight.item(), abs=0.05)
+        for mode, chosen in zip(modes, (is_first, ~is_first), strict=True):
+            near = draws[chosen] - mode
+            width = near.abs().quantile(0.68, 0).mean() * math.sqrt(precision)  # of a normal number about 1
+            assert width < 1.2
+
+
+def narrow(batch_size):
+    with pyro.plate("data", batch_size):
+        theta = pyro.sample("theta", dist.Normal(0.0, 1.0))
+        return pyro.sample("x", dist.Normal(theta, 1 / 60))
+
+
+def test_a_posterior_sixty_times_narrower_than_its_prior_is_as_wide_as_it_should_be():
+    inference = trained(narrow, simulated(narrow, 10_000), 1000)
+    for x in (-1.5, 0.0, 0.7):
+        draws = inference.sample_posterior(torch.tensor(x), 5000)["theta"]
+        assert draws.std() * 60 == pytest.approx(1, abs=0.15)
+        assert (draws.mean() - x).abs() * 60 < 0.3
