@@ -450,7 +450,7 @@ def test_the_probabilities_of_three_mechanisms_are_the_exact_ones():
 
 @pytest.mark.slow
 def test_the_probabilities_given_one_number_are_within_three_hundredths():
-    """Of a normal, one of another place and a wide one; from -3 to 5 each of them is the likeliest somewhere."""
+    """Of a normal, one of another place and a wide one; each is likely somewhere between -2 and 3."""
     loc, scale = torch.tensor([0.0, 2.0, 0.0]), torch.tensor([1.0, 1.0, 3.0])
 
     def model(batch_size):
@@ -459,11 +459,11 @@ def test_the_probabilities_given_one_number_are_within_three_hundredths():
             pyro.sample("x", dist.Normal(loc[m], scale[m]))
 
     inference = trained_on_fresh_simulations(model, seed=0)
-    x = torch.linspace(-3.0, 5.0, 9)
+    x = torch.linspace(-2.0, 3.0, 6)
     exact = (PRIOR.log() + dist.Normal(loc, scale).log_prob(x[:, None])).softmax(-1)
-    assert set(exact.argmax(-1).tolist()) == {0, 1, 2}
+    assert (exact.amax(0) > 0.4).all() and (exact.amin(0) < 0.2).all()
     draws = inference.sample_posterior(x, num_samples=20_000)["m"]
-    found = torch.stack([draws[:, row].bincount(minlength=3) for row in range(9)]) / 20_000
+    found = torch.stack([draws[:, row].bincount(minlength=3) for row in range(6)]) / 20_000
     assert (found - exact).abs().max() < 0.03
 
 
