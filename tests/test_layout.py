@@ -57,6 +57,7 @@ ORDER = [
         "auto.networks",
         "auto.structure",
         "auto.views",
+        "auto.embedded",
         "auto.pooling",
         "auto.padding",
         "auto.building",
