@@ -59,6 +59,7 @@ ORDER = [
         "auto.networks",
         "auto.structure",
         "auto.views",
+        "auto.embedded",
         "auto.pooling",
         "auto.padding",
         "auto.regression",

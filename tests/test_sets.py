@@ -372,7 +372,12 @@ def test_derivatives_are_right_twice_over(kind):
 @pytest.mark.slow
 def test_a_report_on_a_posterior_of_sets_is_made():
     inference = briefly(BiGANInference(normal_mean, a_guide()), some_sets(600))
-    assert "theta" in str(inference.check(some_sets(400, seed=1)))
+    held_out = some_sets(400, seed=1)
+    report = str(inference.check(held_out, observation=torch.randn(7)))
+    assert "theta" in report and "observation" in report
+    unlike = {**held_out, "x": torch.where(held_out["mask"], held_out["x"], 1e4)}
+    pairs, others = inference.simulate(held_out), inference.simulate(unlike)
+    torch.testing.assert_close(others.observed["x"], pairs.observed["x"])
 
 
 @pytest.mark.slow
@@ -510,3 +515,60 @@ def test_later_rows_of_another_element_shape_are_refused():
 def test_rows_that_can_not_be_padded_are_refused(rows, error, message):
     with pytest.raises(error, match=message):
         padded(rows)
+
+
+def offset_and_width(draws, mean, deviation):
+    """How far the mean of draws lies off in posterior deviations, and how wide they are for the exact posterior."""
+    return float(((draws.mean(0) - mean) / deviation).abs().mean()), float((draws.std(0) / deviation).mean())
+
+
+@pytest.mark.slow
+def test_one_guide_has_the_posterior_of_sets_of_7_of_20_and_of_50():
+    def fifty(batch_size):
+        with pyro.plate("data", batch_size):
+            theta = pyro.sample("theta", dist.Normal(0.0, 1.0))
+            pyro.deterministic("x", theta[:, None] + torch.randn(batch_size, 50), event_dim=1)
+
+    pyro.set_rng_seed(0)
+    theta = torch.randn(20_000)
+    data = {"theta": theta, "x": theta[:, None] + torch.randn(20_000, 50)}
+    data["mask"] = torch.arange(50) < torch.randint(5, 51, (20_000, 1))
+    guide = AutoImplicitGuide(fifty, sets="x", masks={"x": "mask"}, width=64)
+    inference = BiGANInference(fifty, guide, AutoDiscriminator(sets="x", masks={"x": "mask"}, width=64))
+    briefly(inference, data)
+    before = inference.sample_posterior({"x": torch.randn(100, 20)}, num_samples=200)["theta"]
+    assert offset_and_width(before, torch.zeros(100), torch.tensor(21**-0.5))[1] > 2  # near the prior at first
+    inference.run(data, num_steps=3000, batch_size=128, progress=False)
+    for number in (7, 20, 50):
+        theta = torch.randn(300)
+        x = theta[:, None] + torch.randn(300, number)
+        draws = inference.sample_posterior({"x": x}, num_samples=1000)["theta"]
+        offset, width = offset_and_width(draws, x.sum(1) / (number + 1), torch.tensor((number + 1) ** -0.5))
+        assert offset < 0.1
+        assert 0.85 < width < 1.15
+
+
+@pytest.mark.slow
+def test_a_guide_has_the_posterior_of_rows_with_gaps():
+    noise = torch.tensor([0.5, 1.0, 2.0, 1.0])
+
+    def four(batch_size):
+        with pyro.plate("data", batch_size):
+            theta = pyro.sample("theta", dist.Normal(0.0, 1.0))
+            pyro.deterministic("x", theta[:, None] + noise * torch.randn(batch_size, 4), event_dim=1)
+
+    pyro.set_rng_seed(0)
+    theta = torch.randn(20_000)
+    data = {"theta": theta, "x": theta[:, None] + noise * torch.randn(20_000, 4), "known": torch.rand(20_000, 4) < 0.6}
+    guide = AutoImplicitGuide(four, masks={"x": "known"}, width=64)
+    inference = BiGANInference(four, guide, AutoDiscriminator(masks={"x": "known"}, width=64))
+    inference.run(data, num_steps=2000, batch_size=128, progress=False)
+    theta, known = torch.randn(300), torch.rand(300, 4) < 0.6
+    x = theta[:, None] + noise * torch.randn(300, 4)
+    draws = inference.sample_posterior({"x": x, "known": known}, num_samples=1000)["theta"]
+    precision = 1 + (known / noise.square()).sum(1)
+    offset, width = offset_and_width(draws, (x * known / noise.square()).sum(1) / precision, precision.rsqrt())
+    assert offset < 0.15
+    assert 0.85 < width < 1.15
+    ignoring = inference.sample_posterior({"x": x}, num_samples=1000)["theta"]
+    assert offset_and_width(ignoring, (x * known / noise.square()).sum(1) / precision, precision.rsqrt())[0] > 0.3

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.coordinates import Coordinates, is_image
+from pyro_gan.auto.embedded import Embedded
 from pyro_gan.auto.structure import Structure
-from pyro_gan.auto.views import Elements, Embedded, Gaps, View
+from pyro_gan.auto.views import Elements, Gaps, View
 from pyro_gan.checks import positive_integer, shown
 
 VIEWED = ("mask_dims", "longest")

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
 from pyro_gan.checks import listed, shown
@@ -63,6 +64,40 @@ class Structure(NamedTuple):
             masks={site: mask for site, mask in self.masks.items() if site in sites},
             embedding={site: module for site, module in self.embedding.items() if site in sites},
         )
+
+    def blanked(self, rows: Mapping[str, Tensor], others: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Rows with 0 for what is not there, whatever numbers fill them up.
+
+        Args:
+            rows: Rows by site.
+            others: What else there is by name, where a mask is not among the rows.
+        """
+        blanked = dict(rows)
+        for site, name in self.masks.items():
+            mask = rows.get(name, others.get(name))
+            if site in rows and isinstance(mask, Tensor):
+                there = mask.reshape(*mask.shape, *(rows[site].dim() - mask.dim()) * (1,))
+                blanked[site] = torch.where(there, rows[site], torch.zeros_like(rows[site]))
+        return blanked
+
+    def filled_up(self, rows: Mapping[str, Tensor], lengths: Mapping[str, int]) -> dict[str, Tensor]:
+        """Sets and series that have masks, filled up with 0 where they are shorter than simulations.
+
+        Args:
+            rows: Rows by name.
+            lengths: The length of simulations by site.
+        """
+        filled = dict(rows)
+        for site in (*self.sets, *self.series):
+            values, mask = rows.get(site), self.masks.get(site)
+            missing = 0 if values is None or mask is None else lengths[site] - values.shape[1]
+            if values is not None and mask is not None and missing > 0:
+                there = (
+                    rows[mask] if mask in rows else torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+                )
+                for name, each in ((site, values), (mask, there)):
+                    filled[name] = torch.cat([each, each.new_zeros(len(each), missing, *each.shape[2:])], 1)
+        return filled
 
     def check(self, role: str, rows: Mapping[str, Tensor], needs_masks: bool = True) -> None:
         """Refuse names that nothing has.

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_gan.auto import AutoImplicitGuide
 from pyro_gan.checks import listed, positive_integer
 from pyro_gan.inference.compared import Compared, Pairs, covariates
 from pyro_gan.inference.guiding import Guiding, not_known
@@ -151,10 +152,16 @@ class GuidedInference(Guiding):
         real = self.model.calls.real(drawn, arguments, batch, self.latent_sites)
         fake = {site: drawn.values[site] for site in real}
         Samples(real, fake, {}).check_alike()
-        return Compared(real, fake, covariates(self.model.calls.named_arguments(arguments), real, batch))
+        seen = covariates(self.model.calls.named_arguments(arguments), real, batch)
+        return Compared(self.blanked(real, batch), self.blanked(fake, batch), seen)
 
     def observation_rows(self, observation: Any) -> Batch:
-        return self._rows_of(observation, "observation")[0]
+        """Observations as a minibatch, sets and series as long as those of training."""
+        rows, guide, forms = self._rows_of(observation, "observation")[0], self.guide.function, self._observations
+        if not isinstance(guide, AutoImplicitGuide) or not isinstance(rows, dict) or forms is None:
+            return rows
+        lengths = {str(name): form.event_shape[0] for name, form in forms.forms.items() if form.is_free}
+        return guide.structure.filled_up(rows, lengths)
 
     def simulate(self, batch: Batch) -> Pairs | None:
         """Draws of the model, in the minibatch in place of the data; simulations that are data are taken as they are.
@@ -169,7 +176,7 @@ class GuidedInference(Guiding):
             truth, observed = (
                 {site: batch[site] for site in each} for each in (self.latent_sites, self.observed_sites)
             )
-            return Pairs(truth, observed, self.visible(batch))
+            return Pairs(truth, self.blanked(observed, batch), self.visible(batch))
         arguments = self.model.calls.arguments(batch)
         drawn = self.run_model(arguments, number_of_rows(batch))
         sources = self.model.calls.sources(drawn, arguments, batch, self.latent_sites)
@@ -185,7 +192,7 @@ class GuidedInference(Guiding):
         truth, observed = (
             {site: drawn.values[site] for site in each} for each in (self.latent_sites, self.observed_sites)
         )
-        return Pairs(truth, observed, self.visible(given))
+        return Pairs(truth, self.blanked(observed, given), self.visible(given))
 
     def posterior_draws(self, batch: Batch, num_draws: int) -> dict[str, Tensor]:
         at_once = 1 if self.global_sites else max(1, ROWS_AT_ONCE // number_of_rows(batch))

@@ -131,6 +131,20 @@ class Guiding(AdversarialInference):
         hidden = self.hidden_names.union(self.latent_sites)
         return {name: value for name, value in batch.items() if name not in hidden}
 
+    def blanked(self, rows: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Rows with 0 for what a guide's masks say is not there.
+
+        Args:
+            rows: Rows by site.
+            batch: The minibatch that they belong to.
+        """
+        guide = self.guide.function
+        if not isinstance(guide, AutoImplicitGuide):
+            return rows
+        elements = batch.values() if isinstance(batch, dict) else batch
+        names = list(batch) if isinstance(batch, dict) else guide.argument_names
+        return guide.structure.blanked(rows, dict(zip(names, elements, strict=False)))
+
     def guide_arguments(self, batch: Batch) -> Arguments:
         return self.guide.calls.arguments(self.visible(batch))
 
