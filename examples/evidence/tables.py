@@ -51,15 +51,15 @@ def spread(values: Sequence[float], form: str) -> str:
 
 def mixtures(rows: Sequence[Row]) -> str:
     """Modes, high quality and reverse KL of each recipe on each data: the mean over the seeds, and the ends."""
-    titles = ("data and recipe", "steps", "seeds", "modes", "high quality (%)", "reverse KL (nats)", "seconds")
+    titles = ("data and recipe", "steps", "seeds", "modes", "high quality (%)", "reverse KL (nats)")
     lines = []
     for (data, recipe, num_steps, num_modes), same in sorted(groups(rows, "data", "recipe", "num_steps", "of").items()):
-        modes, quality, divergence, seconds = (
-            [float(row[name]) for row in same] for name in ("modes", "high_quality", "reverse_kl", "seconds")
+        modes, quality, divergence = (
+            [float(row[name]) for row in same] for name in ("modes", "high_quality", "reverse_kl")
         )
         found = f"{spread(modes, 'g')} of {num_modes}"
         percent = spread([100 * value for value in quality], ".1f")
-        figures = (num_steps, str(len(same)), found, percent, spread(divergence, ".3f"), f"{mean(seconds):.0f}")
+        figures = (f"{int(num_steps):,}", str(len(same)), found, percent, spread(divergence, ".3f"))
         lines.append((f"{data}, {recipe}", *figures))
     return table(titles, lines)
 
@@ -93,11 +93,10 @@ def digits(rows: Sequence[Row]) -> str:
             f"{float(row['density']):.2f}",
             f"{float(row['distance']):.2f}",
             f"{100 * float(row['nearer']):.1f}",
-            f"{float(row['seconds']):.0f}",
         )
         for row in sorted(rows, key=lambda row: (order.index(row["source"]), int(row["seed"])))
     ]
-    held_out = [("the test images", *[""] * 5, distance, "50.0", "") for distance in sorted({far(row) for row in rows})]
+    held_out = [("the test images", *[""] * 5, distance, "50.0") for distance in sorted({far(row) for row in rows})]
     return table(titles, [*lines, *held_out])
 
 
@@ -114,7 +113,7 @@ def sensitivity(rows: Sequence[Row]) -> str:
     lines = []
     for (recipe, num_steps), same in groups(rows, "recipe", "num_steps").items():
         counts = (sum(succeeds(row, share) for row in same) for share in shares)
-        lines.append((recipe, num_steps, str(len(same)), *map(str, counts)))
+        lines.append((recipe, f"{int(num_steps):,}", str(len(same)), *map(str, counts)))
     return table(titles, lines)
 
 
