@@ -1,4 +1,4 @@
-"""What the three lines learn of simulators whose posteriors are known: at edges, over magnitudes, narrow, in two modes."""
+"""What the three lines learn where posteriors are known: at edges, over magnitudes, narrow ones, and two modes."""
 
 import math
 
