@@ -30,7 +30,8 @@ class GuidedInference(Guiding):
 
         Args:
             x_obs: What the guide is called with: one observation with shape `event_shape`, or rows of them with shape
-                `(num_rows, *event_shape)`; a tuple or a mapping of such where the guide takes several.
+                `(num_rows, *event_shape)`; a tuple or a mapping of such where the guide takes several. Sets and series
+                have any length; without their mask all their elements are there.
             num_samples: The number of draws.
 
         Returns:
