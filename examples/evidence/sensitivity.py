@@ -50,11 +50,11 @@ class Setting(NamedTuple):
 
 
 def settings(is_quick: bool) -> list[Setting]:
-    """All that are tried, quick ones first."""
+    """All that are tried: the middle, then the others, quick ones first."""
     ends = (lambda values: values[:: len(values) - 1]) if is_quick else (lambda values: values)
     pairs = [Setting(rate, width) for rate, width in itertools.product(ends(RATES), ends(WIDTHS))]
     pairs += [Setting(batch_size=size, noise=noise) for size, noise in itertools.product(ends(BATCHES), ends(NOISES))]
-    return sorted(dict.fromkeys(pairs), key=lambda setting: setting.width**2 * setting.batch_size)
+    return sorted(dict.fromkeys(pairs), key=lambda each: (each != Setting(), each.width**2 * each.batch_size))
 
 
 def options(recipe: str, rate: float, num_steps: int) -> dict[str, Any]:
