@@ -6,16 +6,18 @@ import re
 import digits
 import matplotlib.pyplot as plt
 import mixtures
+import posteriors
 import pyro
 import pytest
 import records
 import sensitivity
+import simulators
 import tables
 import torch
 from fitting import RECIPES, implicit_model, network
 
 from pyro_gan import GANInference
-from pyro_gan.criticism import parzen_log_likelihood, select_bandwidth
+from pyro_gan.criticism import calibration_ranks, calibration_test, parzen_log_likelihood, select_bandwidth
 from pyro_gan.datasets import ring
 
 PAGE = (tables.DOCS / "evidence.md").read_text()
@@ -43,6 +45,7 @@ def test_the_scripts_files_make_a_page_with_a_heat_map(tmp_path):
     for script, *arguments in (
         (mixtures,),
         (sensitivity, "--recipes", "edward"),
+        (posteriors, "--tasks", "SLCP", "two moons"),
         (digits, "--sources", "k-means", "training", "gaussians"),
     ):
         script.main(script.parser().parse_args(["--quick", *arguments, "--out", str(tmp_path)]))
@@ -53,6 +56,8 @@ def test_the_scripts_files_make_a_page_with_a_heat_map(tmp_path):
     sources = re.findall(r"^\| ([^|]*) \| 0 \|", text, re.MULTILINE)
     assert sources == [tables.SOURCES[name] for name in ("gaussians", "k-means", "training")]
     assert re.search(r"^\| edward \| 5 \| 8 \| 0 \| 0 \| 0 \| 0 \| 0 \|$", text, re.MULTILINE)
+    tasks = re.findall(r"^\| ([^|]*), `BiGANInference` \| 300 \| 1 \| 0\.\d+ \|", text, re.MULTILINE)
+    assert tasks == ["SLCP", "two moons"]
     assert f"| {' | '.join(records.VERSIONS.values())} |" in text
     assert plt.imread(tmp_path / "sensitivity.png")[..., :3].std() > 0.05
 
@@ -161,3 +166,16 @@ def test_the_window_is_chosen_on_the_validation_images_alone():
     sigma = select_bandwidth(samples, validation)
     assert found["sigma"] == pytest.approx(sigma, abs=1e-4)
     assert found["parzen"] == pytest.approx(parzen_log_likelihood(samples, test, sigma).mean, abs=0.01)
+
+
+@pytest.mark.parametrize("name", simulators.TASKS)
+def test_true_parameters_rank_evenly_among_reference_draws(name):
+    pyro.set_rng_seed(0)
+    task = simulators.TASKS[name]
+    truth = task.prior.sample((40,))
+    draws = torch.stack([task.reference(x, 100) for x in task.simulate(truth)])
+    ranks = calibration_ranks(truth, draws)
+    assert (torch.as_tensor(calibration_test(ranks, num_draws=100).pvalue) > 0.001).all()
+    rest = (draws - draws.mean(1, keepdim=True)).flatten(0, 1)
+    prior = task.prior.sample((4000,))
+    assert torch.linalg.eigvalsh(rest.T.cov())[0] < 0.6 * prior.var(0).min()  # draws of the prior rank evenly too

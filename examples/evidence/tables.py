@@ -25,6 +25,7 @@ SOURCES = {
     "k-means": "10,000 k-means centroids",
     "training": "10,000 training images",
 }
+METHODS = {"ours": "`BiGANInference`", "npe": "sbi's NPE"}
 
 Row = Mapping[str, str]
 
@@ -100,6 +101,19 @@ def digits(rows: Sequence[Row]) -> str:
     return table(titles, [*lines, *held_out])
 
 
+def posteriors(rows: Sequence[Row]) -> str:
+    """How near posteriors are to reference draws, and what that took: the mean over the seeds, and the ends."""
+    titles = ("task and method", "simulations", "seeds", "C2ST", "worst", "training (s)", "an observation (ms)")
+    lines = []
+    for (task, method, num_simulations), same in groups(rows, "task", "method", "num_simulations").items():
+        near, worst, processor, sampling = (
+            [float(row[name]) for row in same] for name in ("c2st", "worst", "processor", "sampling_ms")
+        )
+        figures = (spread(near, ".3f"), f"{max(worst):.3f}", f"{mean(processor):.0f}", f"{mean(sampling):.0f}")
+        lines.append((f"{task}, {METHODS[method]}", f"{int(num_simulations):,}", str(len(same)), *figures))
+    return table(titles, sorted(lines))
+
+
 def sensitivity(rows: Sequence[Row]) -> str:
     """How many settings have all modes with each recipe, and at least some share of samples of high quality."""
     shares = (0.0, 0.25, 0.5, 0.75, 0.9)
@@ -122,7 +136,12 @@ def versions(rows: Sequence[Row]) -> str:
     return table(tuple(VERSIONS), groups(rows, *VERSIONS))
 
 
-TABLES: dict[str, Callable[[Sequence[Row]], str]] = {"mixtures": mixtures, "digits": digits, "sensitivity": sensitivity}
+TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
+    "mixtures": mixtures,
+    "digits": digits,
+    "posteriors": posteriors,
+    "sensitivity": sensitivity,
+}
 
 
 def filled(page: str, folder: Path) -> str:
