@@ -35,6 +35,13 @@ def test_another_figure_is_another_page(name, tmp_path):
     assert tables.filled(PAGE, tmp_path) != PAGE
 
 
+def test_every_line_of_a_table_has_as_many_cells_as_the_table_has_titles():
+    for found in tables.PLACE.finditer(PAGE):
+        lines = found[0].splitlines()[2:-2]
+        assert len(lines) > 2
+        assert len({line.count("|") for line in lines}) == 1
+
+
 def test_every_table_has_a_place_in_the_page():
     assert {found[2] for found in tables.PLACE.finditer(PAGE)} == {*tables.TABLES, "versions"}
 

@@ -36,6 +36,7 @@ RATES = (0.25, 0.5, 1.0, 2.0, 4.0)
 WIDTHS = (32, 64, 128, 256)
 BATCHES = (32, 64, 128, 256, 512)
 NOISES = (1, 2, 8, 64)
+VALUES = {"rate": RATES, "width": WIDTHS, "batch_size": BATCHES, "noise": NOISES}
 HIGH_QUALITY = 0.5
 
 
@@ -105,10 +106,10 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
 
 
 def draw_pair(rows: Sequence[Mapping[str, str]], pair: tuple[str, str], ax: Axes) -> None:
-    """The settings that differ from the middle in a pair of values alone."""
+    """The settings that differ from the middle in a pair of values alone; white where there is none yet."""
     fixed = {name: str(value) for name, value in Setting()._asdict().items() if name not in pair}
     chosen = [row for row in rows if all(row[name] == value for name, value in fixed.items())]
-    values, others = (sorted({float(row[name]) for row in chosen}) for name in pair)
+    values, others = (VALUES[name] for name in pair)
     grid = torch.full((len(values), len(others)), torch.nan)
     for row in chosen:
         place, share = (

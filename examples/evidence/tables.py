@@ -72,17 +72,7 @@ def far(row: Row) -> str:
 
 def digits(rows: Sequence[Row]) -> str:
     """What each source of digits scores; a line for each seed."""
-    titles = (
-        "source",
-        "seed",
-        "Parzen (nats)",
-        "window",
-        "coverage (%)",
-        "density",
-        "distance",
-        "nearer (%)",
-        "seconds",
-    )
+    titles = ("source", "seed", "Parzen (nats)", "window", "coverage (%)", "density", "distance", "nearer (%)")
     order = list(SOURCES)
     lines = [
         (
