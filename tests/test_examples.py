@@ -16,6 +16,7 @@ RUNS = {
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
     "evidence/digits.py": (["--quick"], ["digits_default.png", "digits_vae.png", "digits_k-means.png"]),
     "evidence/mixtures.py": (["--quick"], []),
+    "evidence/posteriors.py": (["--quick", "--tasks", "two moons"], []),
     "evidence/sensitivity.py": (["--quick", "--recipes", "default"], ["sensitivity.png"]),
     "eight_schools.py": (["--num-steps", "5", "--num-draws", "20"], ["eight_schools.png"]),
     "gaussian_1d.py": (["--num-steps", "20"], ["gaussian_1d.png"]),

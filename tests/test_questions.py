@@ -72,6 +72,8 @@ def test_a_question_before_training_does_not_fix_how_networks_standardize(build,
         if "posterior.own" in name or (".sites." in name and build is not gan):
             # Of 512 draws with deviation 100, means differ by 6 as a rule.
             assert torch.allclose(found[name], buffer, rtol=0.2, atol=25.0)
+        elif "regression" in name:  # of such draws on the data, in standard units
+            assert torch.allclose(found[name], buffer, rtol=0.2, atol=0.2)
         else:
             assert torch.equal(found[name], buffer)
 
