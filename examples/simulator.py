@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
     rates, held_rates, x, held_x = rates[200:], rates[:200], x[200:], x[:200]
 
     start = time.perf_counter()
-    inference = BiGANInference(model, AutoImplicitGuide(model))
+    inference = BiGANInference(model, AutoImplicitGuide(model), energy_weight=30.0)
     inference.run({"rates": rates, "x": x}, num_steps=args.num_steps, batch_size=256, progress=args.progress)
     print(f"{len(x):,} simulations, {args.num_steps} steps in {time.perf_counter() - start:.0f} s")
 
