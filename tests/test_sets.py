@@ -380,7 +380,15 @@ def test_a_report_on_a_posterior_of_sets_is_made():
     torch.testing.assert_close(others.observed["x"], pairs.observed["x"])
 
 
+@pytest.fixture
+def in_double_precision():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_double_precision")  # Adam makes much of the rounding of small gradients
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiled_steps_are_the_eager_ones(kind):
     states = []
@@ -536,8 +544,8 @@ def test_one_guide_has_the_posterior_of_sets_of_7_of_20_and_of_50():
     guide = AutoImplicitGuide(fifty, sets="x", masks={"x": "mask"}, width=64)
     inference = BiGANInference(fifty, guide, AutoDiscriminator(sets="x", masks={"x": "mask"}, width=64))
     briefly(inference, data)
-    before = inference.sample_posterior({"x": torch.randn(100, 20)}, num_samples=200)["theta"]
-    assert offset_and_width(before, torch.zeros(100), torch.tensor(21**-0.5))[1] > 2  # near the prior at first
+    before = inference.sample_posterior({"x": torch.randn(100, 50)}, num_samples=200)["theta"]
+    assert offset_and_width(before, torch.zeros(100), torch.tensor(51**-0.5))[1] > 1.3  # one width for all at first
     inference.run(data, num_steps=3000, batch_size=128, progress=False)
     for number in (7, 20, 50):
         theta = torch.randn(300)
