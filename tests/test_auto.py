@@ -16,11 +16,11 @@ from pyro_gan import BiGANInference
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.networks import SLOWNESS, Embedding, SlowLinear, convolutions, fully_connected
-from pyro_gan.auto.supports import fixed_support
 from pyro_gan.players.discriminator import Discriminator, check_logits
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
 from pyro_gan.players.handler import Draw
 from pyro_gan.players.model import ImplicitModel
+from pyro_gan.players.supports import fixed_support
 from pyro_gan.recipes import DECAY
 
 CPU = torch.device("cpu")

@@ -34,7 +34,7 @@ ORDER = [
         "players.batch",
         "players.observations",
     ),
-    "players.discrete",
+    *("players.supports", "players.discrete"),
     *("players.handler", "players.calls", "players.player", "players.discriminator", "players.model"),
     *("players.dependence", "players.replicates"),
     *("training", "training.clock", "training.minibatches", "training.samples", "training.averaging", "training.reach"),
@@ -54,7 +54,6 @@ ORDER = [
     *("callbacks.failures", "callbacks"),
     *(
         "auto.spread",
-        "auto.supports",
         "auto.coordinates",
         "auto.networks",
         "auto.structure",

@@ -26,7 +26,8 @@ from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.spread import REACH, Spread, coordinates_of, crowded, numbers_at, plain_spread, spread_of
-from pyro_gan.auto.supports import (
+from pyro_gan.penalties.scales import are_in_one_unit
+from pyro_gan.players.supports import (
     BOUNDS,
     INTERVALS,
     has_bijection,
@@ -36,7 +37,6 @@ from pyro_gan.auto.supports import (
     tensor_bounds,
     with_bounds,
 )
-from pyro_gan.penalties.scales import are_in_one_unit
 
 SMALLEST_IMAGE = 8
 """The height and width from which on an array is taken for an image."""

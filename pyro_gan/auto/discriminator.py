@@ -25,10 +25,10 @@ from pyro_gan.auto.networks import fully_connected
 from pyro_gan.auto.pooling import embedding_of, summary_size
 from pyro_gan.auto.regression import Regression, numbers_of, regression_of
 from pyro_gan.auto.structure import Structure
-from pyro_gan.auto.supports import fixed_support
 from pyro_gan.auto.views import View, seen_by
 from pyro_gan.checks import listed, shown
 from pyro_gan.players.model import ImplicitModel
+from pyro_gan.players.supports import fixed_support
 
 
 class AutoDiscriminator(SelfBuilding):

@@ -49,9 +49,9 @@ from pyro_gan.auto.latents import Latent, Prototype, look_at
 from pyro_gan.auto.posterior import NoiseNetwork, Posterior
 from pyro_gan.auto.registering import check_store, register
 from pyro_gan.auto.structure import Structure
-from pyro_gan.auto.supports import fixed_support
 from pyro_gan.auto.views import View
 from pyro_gan.checks import positive_integer, shown
+from pyro_gan.players.supports import fixed_support
 
 
 class AutoImplicitGuide(SelfBuilding):

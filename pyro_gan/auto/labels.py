@@ -13,8 +13,8 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.spread import plain_spread
-from pyro_gan.auto.supports import innermost
 from pyro_gan.players.discrete import one_hot
+from pyro_gan.players.supports import innermost
 
 MOST_VALUES = 1000
 """The number of values up to which a latent may have a probability for each."""

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.labels import MOST_VALUES, number_of_values
-from pyro_gan.auto.supports import fixed_support, has_bijection, have_same_bounds, innermost
 from pyro_gan.checks import listed
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.dependence import Kind, data_sites, dependence
 from pyro_gan.players.discrete import is_finite
 from pyro_gan.players.first_look import kept_buffers
 from pyro_gan.players.handler import drawn_shape, is_one_of, is_random_variable
+from pyro_gan.players.supports import fixed_support, has_bijection, have_same_bounds, innermost
 
 PRIOR_ROWS = 256
 """The number of prior draws of latents that each row has, from which mean and standard deviation are taken."""

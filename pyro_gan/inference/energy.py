@@ -29,8 +29,8 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.networks import flat
-from pyro_gan.auto.supports import fixed_support, innermost
 from pyro_gan.players.discrete import log_probabilities, one_hot
+from pyro_gan.players.supports import fixed_support, innermost
 
 HALF_LINES = (constraints.greater_than, constraints.greater_than_eq, constraints.less_than)
 """Supports of numbers that may differ by orders of magnitude, and are compared by their logarithms."""

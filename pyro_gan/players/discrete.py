@@ -16,13 +16,15 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, OneHotCategorical, constraints
 from torch.distributions.constraints import Constraint
 
+from pyro_gan.players.supports import innermost
+
 FINITE = (type(constraints.boolean), type(constraints.one_hot), constraints.integer_interval)
 """The supports of finitely many values."""
 
 
 def is_finite(support: Constraint) -> bool:
     """Whether a support has finitely many values."""
-    return isinstance(_innermost(support), FINITE)
+    return isinstance(innermost(support), FINITE)
 
 
 def has_probabilities(distribution: Any) -> bool:
@@ -51,7 +53,7 @@ def one_hot(values: Tensor, support: Constraint, num_values: int) -> Tensor:
         support: Their support.
         num_values: The number of values that there are.
     """
-    if isinstance(_innermost(support), type(constraints.one_hot)):
+    if isinstance(innermost(support), type(constraints.one_hot)):
         return values.to(torch.get_default_dtype())
     return (values.unsqueeze(-1) == torch.arange(num_values, device=values.device)).to(torch.get_default_dtype())
 
@@ -85,9 +87,3 @@ def _base(distribution: Any) -> Any:
     while hasattr(distribution, "base_dist"):
         distribution = distribution.base_dist
     return distribution
-
-
-def _innermost(support: Constraint) -> Constraint:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support
