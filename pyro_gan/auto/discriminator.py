@@ -21,7 +21,7 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of, floating_type
 from pyro_gan.auto.coordinates import Coordinates
-from pyro_gan.auto.networks import fully_connected
+from pyro_gan.auto.networks import flat, fully_connected
 from pyro_gan.auto.pooling import embedding_of, summary_size
 from pyro_gan.auto.regression import Regression, numbers_of, regression_of
 from pyro_gan.auto.structure import Structure
@@ -163,16 +163,16 @@ class AutoDiscriminator(SelfBuilding):
 
         Args:
             rows: Such draws by site, each with shape `(num_rows, *event_shape)`.
-            latents: The sites that are latents of rows; labels among them are seen as they are.
+            latents: The continuous sites that are latents of rows; images and labels among them are seen as they are.
         """
         self._latents = tuple(site.name for site in self._sites() if site.name in latents and _is_continuous(site))
-        labels = [site.name for site in self._sites() if isinstance(site, Coordinates) and site.categories]
-        self._relates_all = set(self._latents) == set(latents) - set(labels)
-        num_latents, num_others = (sum(map(self._size, part)) for part in self._parts())
+        self._relates_all = set(self._latents) == set(latents)
+        related, others = self._parts()
+        sizes = sum(site.size for site in related), sum(map(summary_size, others))
         with torch.inference_mode(False), torch.no_grad():
-            self.regression = regression_of(num_latents, num_others, next(self.network.parameters()))
+            self.regression = regression_of(*sizes, next(self.network.parameters()))
             if self.regression is not None:
-                self.regression.learn(*self._vectors(rows, self._seen(rows)))
+                self.regression.learn(self._numbers(rows), self._given(rows, self._seen(rows, others)))
 
     def forward(self, *rows: Tensor, **rows_by_site: Tensor) -> Tensor:
         """The logits of rows.
@@ -203,27 +203,31 @@ class AutoDiscriminator(SelfBuilding):
             The coordinates by site, of floating point, each with shape `(num_rows, *shape)`.
         """
         self._check(rows)
-        seen = self._seen(rows)
         if self.regression is None:
-            return seen
-        latents, _ = self._parts()
-        parts = self.regression.residuals(*self._vectors(rows, seen)).split([site.size for site in latents], 1)
-        return seen | {
-            site.name: part.reshape(len(part), *site.shape) for site, part in zip(latents, parts, strict=True)
-        }
+            return self._seen(rows, self._sites())
+        latents, others = self._parts()
+        seen = self._seen(rows, others)
+        residuals = self.regression.residuals(self._numbers(rows), self._given(rows, seen))
+        for site, part in zip(latents, residuals.split([site.size for site in latents], 1), strict=True):
+            seen[site.name] = part.reshape(len(part), *site.shape)
+        return {site.name: seen[site.name] for site in self._sites()}
 
-    def residuals(self, rows: Mapping[str, Tensor]) -> Tensor | None:
-        """What is left of latents beside their regression on the observations, with shape `(num_rows, num_numbers)`.
+    def residuals(self, rows: Mapping[str, Tensor], draws: Sequence[Mapping[str, Tensor]]) -> list[Tensor] | None:
+        """What is left of draws of latents beside their regression on the same observations.
 
         Args:
-            rows: Rows by site, each with shape `(num_rows, *event_shape)`.
+            rows: The observations by site, each with shape `(num_rows, *event_shape)`.
+            draws: Of each draw the latents by site, likewise.
 
         Returns:
-            The numbers, of size 1 in draws of the model; `None` where not all continuous latents are related.
+            For each draw numbers with shape `(num_rows, num_numbers)`, of size 1 in draws of the model; `None` where
+            not all continuous latents are related.
         """
         if self.regression is None or not self._relates_all:
             return None
-        return self.regression.residuals(*self._vectors(rows, self._seen(rows)))
+        _, others = self._parts()
+        given = self._given(rows, self._seen(rows, others))
+        return [self.regression.residuals(self._numbers(latents), given) for latents in draws]
 
     def judge(self, coordinates: dict[str, Tensor]) -> Tensor:
         """The logits of rows given by their coordinates.
@@ -237,25 +241,25 @@ class AutoDiscriminator(SelfBuilding):
         logits: Tensor = self.network(self.embedding([coordinates[site.name] for site in self._sites()]))
         return logits.squeeze(1)
 
-    def _seen(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The coordinates of each site by itself."""
-        return dict(zip((site.name for site in self._sites()), seen_by(self._sites(), rows), strict=True))
+    def _seen(self, rows: Mapping[str, Tensor], sites: Sequence[Coordinates | View]) -> dict[str, Tensor]:
+        """The coordinates of sites, each by itself."""
+        return dict(zip((site.name for site in sites), seen_by(sites, rows), strict=True))
 
-    def _parts(self) -> tuple[list[Any], list[Any]]:
-        """The latents of rows, and the other sites."""
+    def _parts(self) -> tuple[list[Coordinates], list[Coordinates | View]]:
+        """The latents that are related, and the other sites."""
         sites = self._sites()
-        latents = [site for site in sites if site.name in self._latents]
-        return latents, [site for site in sites if site not in latents] if latents else []
+        latents = [site for site in sites if isinstance(site, Coordinates) and site.name in self._latents]
+        return latents, [site for site in sites if site.name not in self._latents] if latents else []
 
-    def _size(self, site: Any) -> int:
-        return int(site.size) if site.name in self._latents else summary_size(site)
+    def _numbers(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """The numbers of the latents that are related, with a row for each row."""
+        latents, _ = self._parts()
+        return torch.cat([flat(site.on_a_line(rows[site.name])) for site in latents], 1)
 
-    def _vectors(self, rows: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The numbers of the latents, and of the others, that the regression relates, with a row for each row."""
-        latents, others = (
-            torch.cat([numbers_of(site, rows, seen[site.name]) for site in part], 1) for part in self._parts()
-        )
-        return latents, others
+    def _given(self, rows: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
+        """The numbers of the other sites that they are related to."""
+        _, others = self._parts()
+        return torch.cat([numbers_of(site, rows, seen[site.name]) for site in others], 1)
 
     def _sites(self) -> list[Coordinates | View]:
         return [site for site in self.sites if isinstance(site, Coordinates | View)]

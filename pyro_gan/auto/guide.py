@@ -204,8 +204,7 @@ class AutoImplicitGuide(SelfBuilding):
             rows: The latents and the observations by name, each with shape `(num_rows, *event_shape)`. Without one of
                 them, nothing changes.
         """
-        if all(site.name in rows for site in self.posterior.observations()):
-            self.posterior.relate(rows, rows)
+        self.posterior.relate(rows)
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Draw the latent sites.

@@ -190,21 +190,20 @@ class Posterior(nn.Module):
             (own if is_own else shared).append(numbers)
         return values
 
-    def relate(self, latents: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> None:
+    def relate(self, rows: Mapping[str, Tensor]) -> None:
         """Draw beside the latents' regression on the observations, as draws of the model tell it.
 
         Args:
-            latents: The latents by site, each with shape `(num_rows, *event_shape)`; others are passed over.
-            rows: The observations that were made of them, and their masks, by name.
+            rows: The latents, and the observations that were made of them with their masks, by name, each with shape
+                `(num_rows, *event_shape)`. Without one of them, nothing changes.
         """
-        sites = self._related()
-        if self.regression is None or any(site.name not in latents for site in sites):
+        latents, observed = self._related(), self.observations()
+        if self.regression is None or any(site.name not in rows for site in (*latents, *observed)):
             return
-        given = self._given(rows, seen_by(self.observations(), rows))
-        numbers = [flat(site.on_a_line(latents[site.name])) for site in sites]
+        numbers = torch.cat([flat(site.on_a_line(rows[site.name])) for site in latents], 1)
         old = self.regression  # a look puts back the buffers of the modules that it has called: this one is new
         self.regression = Regression(old.slope.shape[1], old.slope.shape[0], old.slope)
-        self.regression.learn(torch.cat(numbers, 1), given)
+        self.regression.learn(numbers, self._given(rows, seen_by(observed, rows)))
 
     def _given(self, rows: Mapping[str, Tensor], seen: Sequence[Tensor]) -> Tensor:
         """The numbers of the observations that latents are related to, with a row for each row."""

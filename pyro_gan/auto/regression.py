@@ -114,7 +114,7 @@ class Regression(nn.Module):
 
 
 def numbers_of(site: Any, rows: Mapping[str, Tensor], seen: Tensor) -> Tensor:
-    """The numbers of a site that are related to others, with a row for each row.
+    """The numbers of an observation that latents are related to, with a row for each row.
 
     Args:
         site: The site's coordinates or view.

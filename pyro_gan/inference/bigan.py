@@ -145,7 +145,7 @@ class BiGANInference(GuidedInference):
         rows = {site: values.detach() for site, values in samples.fake.items()}
         for function in functions.values():
             if isinstance(function, AutoDiscriminator):
-                function.relate(rows, self.latent_sites)
+                function.relate(rows, [site for site in self.latent_sites if not self.guide.found[site].is_finite])
             elif isinstance(function, AutoImplicitGuide):
                 function.relate(rows)
 
@@ -188,10 +188,9 @@ class BiGANInference(GuidedInference):
         seen = self.discriminator.function
         if isinstance(seen, AutoDiscriminator):
             rows = {site: values.detach() for site, values in samples.fake.items()}
-            named = ({**rows, **{site: draws[site] for site in latents}} for draws in (first, second, rows))
-            one, other, truth = map(seen.residuals, named)
-            if one is not None and other is not None and truth is not None:
-                return score_of(one, other, truth)
+            found = seen.residuals(rows, (first, second, latents))
+            if found is not None:
+                return score_of(*found)
         return energy_score(first, second, latents, self.supports())
 
     def _with_draws(self, batch: Batch, samples: Samples) -> Batch | None:
