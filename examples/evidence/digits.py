@@ -15,6 +15,7 @@ References:
 import argparse
 import functools
 import itertools
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -33,32 +34,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
+sys.path.append(str(Path(__file__).parent.parent))
+
+from mnist import binarize, grey, load
+
 from pyro_gan import GANInference
 from pyro_gan.criticism import density_coverage, memorization, parzen_log_likelihood, select_bandwidth
-from pyro_gan.datasets import load_digits, load_mnist
 from pyro_gan.plots import plot_images
 from pyro_gan.training.minibatches import minibatches
 
 NOISE_SIZE, HIDDEN, BATCH_SIZE = 100, [384, 384, 384], 128
-
-
-def grey(images: Tensor) -> Tensor:
-    """Bytes to numbers from 0 to 1."""
-    return images / 255
-
-
-def binarize(images: Tensor) -> Tensor:
-    """Bytes to black or white, each pixel white with its brightness as probability."""
-    return torch.bernoulli(images / 255)
-
-
-def load(name: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Training, validation and test images, as bytes; on MNIST as the 2014 program splits them."""
-    if name == "digits":
-        images = load_digits().images
-        return images[300:], images[:100], images[100:300]
-    mnist = load_mnist()
-    return mnist.train.images[:50_000], mnist.train.images[50_000:51_000], mnist.test.images
 
 
 def adversarial(

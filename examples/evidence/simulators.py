@@ -10,12 +10,18 @@ References:
 """
 
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+
+sys.path.append(str(Path(__file__).parent.parent))
+
+import two_moons
 
 VARIANCE = 0.1
 """Of prior and noise in the linear task."""
@@ -34,37 +40,6 @@ def _box(bound: float, size: int) -> dist.Distribution:
     return dist.Uniform(-bound * torch.ones(size), bound * torch.ones(size)).to_event(1)
 
 
-def _accepted(propose: Callable[[], Tensor], num_draws: int) -> Tensor:
-    """So many rows that a sampler proposes, from all that it accepts."""
-    parts: list[Tensor] = []
-    while sum(map(len, parts)) < num_draws:
-        parts.append(propose())
-    return torch.cat(parts)[:num_draws]
-
-
-def _crescent(num_rows: int) -> Tensor:
-    angle = math.pi * (torch.rand(num_rows) - 0.5)
-    radius = 0.1 + 0.01 * torch.randn(num_rows)
-    return torch.stack([radius * angle.cos() + 0.25, radius * angle.sin()], 1)
-
-
-def _moons(theta: Tensor) -> Tensor:
-    first, second = theta.T
-    return _crescent(len(theta)) + torch.stack([-(first + second).abs(), second - first], 1) / math.sqrt(2)
-
-
-def _moons_reference(x: Tensor, num_draws: int) -> Tensor:
-    """Given the noise, x tells the parameters' difference and the size of their sum, of either sign."""
-
-    def propose() -> Tensor:
-        rest = x - _crescent(num_draws)
-        total = -rest[:, 0] * torch.randint(0, 2, (num_draws,)).mul(2).sub(1)
-        theta = torch.stack([total - rest[:, 1], total + rest[:, 1]], 1) / math.sqrt(2)
-        return theta[(rest[:, 0] <= 0) & (theta.abs() <= 1).all(1)]
-
-    return _accepted(propose, num_draws)
-
-
 def _linear(theta: Tensor) -> Tensor:
     return theta + math.sqrt(VARIANCE) * torch.randn_like(theta)
 
@@ -79,12 +54,11 @@ def _mixed(theta: Tensor) -> Tensor:
 
 def _mixed_reference(x: Tensor, num_draws: int) -> Tensor:
     """The likelihood is symmetric in parameters and observation, and the prior cuts it off."""
-
-    def propose() -> Tensor:
+    parts: list[Tensor] = []
+    while sum(map(len, parts)) < num_draws:
         theta = _mixed(x.expand(num_draws, 2))
-        return theta[(theta.abs() <= 10).all(1)]
-
-    return _accepted(propose, num_draws)
+        parts.append(theta[(theta.abs() <= 10).all(1)])
+    return torch.cat(parts)[:num_draws]
 
 
 def _scales(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,7 +126,7 @@ def _moved(
 
 
 TASKS = {
-    "two moons": Task(_box(1.0, 2), _moons, _moons_reference),
+    "two moons": Task(two_moons.PRIOR, two_moons.simulate, two_moons.exact_posterior),
     "Gaussian linear": Task(dist.Normal(torch.zeros(10), math.sqrt(VARIANCE)).to_event(1), _linear, _linear_reference),
     "Gaussian mixture": Task(_box(10.0, 2), _mixed, _mixed_reference),
     "SLCP": Task(_box(3.0, 5), _slcp, _slcp_reference),

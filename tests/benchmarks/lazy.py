@@ -17,15 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyro
-import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples"))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples" / "evidence"))
 
 import mixture
 import mnist
 import two_moons
+from fitting import implicit_model
 
 from pyro_gan import AutoImplicitGuide, BiGANInference, GANInference
 from pyro_gan.criticism import c2st, mode_coverage, parzen_log_likelihood, select_bandwidth
@@ -40,25 +40,13 @@ def lazy(every: int) -> tuple[Penalty, ...]:
     return (penalty,)
 
 
-def network_model(generator: nn.Module, noise_size: int) -> Callable[[int], Tensor]:
-    """Uniform noise through a network."""
-
-    def model(batch_size: int) -> Tensor:
-        pyro.module("generator", generator)
-        with pyro.plate("data", batch_size):
-            eps = pyro.sample("eps", dist.Uniform(-1.0, 1.0).expand([noise_size]).to_event(1))
-            return pyro.deterministic("x", generator(eps), event_dim=1)
-
-    return model
-
-
 def of_mixture(name: str) -> Callable[[int, float, dict], tuple[float, str]]:
     """A run of examples/mixture.py."""
 
     def run(every: int, length: float, options: dict) -> tuple[float, str]:
         data = mixture.DATA[name](100_000)
         generator, discriminator = mixture.network(2, 2), mixture.network(2, 1)
-        inference = GANInference(network_model(generator, 2), discriminator, penalty=lazy(every))
+        inference = GANInference(implicit_model(generator, 2), discriminator, penalty=lazy(every))
         seconds = timed(inference, data.rows, int(20_000 * length), 256, options)
         found = mode_coverage(inference.sample(2500), data.centers, data.scale)
         return seconds, f"{found.num_modes:2d} modes {found.high_quality:6.1%}"
@@ -70,7 +58,7 @@ def of_mnist(every: int, length: float, options: dict) -> tuple[float, str]:
     """A run of examples/mnist.py with its default recipe."""
     training, validation, test = map(mnist.grey, mnist.load("mnist"))
     generator, discriminator = mnist.networks("default", 784)
-    inference = GANInference(network_model(generator, mnist.NOISE_SIZE), discriminator, penalty=lazy(every))
+    inference = GANInference(implicit_model(generator, mnist.NOISE_SIZE), discriminator, penalty=lazy(every))
     seconds = timed(inference, training, int(15_000 * length), 128, options)
     samples = inference.sample(10_000)
     estimate = parzen_log_likelihood(samples, test[:2000], select_bandwidth(samples, validation))
