@@ -43,6 +43,7 @@ ORDER = [
         "players.observations",
     ),
     *("players.supports", "players.discrete"),
+    "players.conditions",
     *("players.handler", "players.calls", "players.player", "players.discriminator", "players.model"),
     *("players.dependence", "players.replicates"),
     *("training", "training.clock", "training.minibatches", "training.samples", "training.averaging", "training.reach"),
@@ -61,6 +62,7 @@ ORDER = [
     *("callbacks.base", "callbacks.progress", "callbacks.schedules", "callbacks.evaluation", "callbacks.records"),
     *("callbacks.failures", "callbacks"),
     *(
+        "auto.conditions",
         "auto.spread",
         "auto.coordinates",
         "auto.networks",

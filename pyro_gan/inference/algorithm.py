@@ -17,12 +17,21 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto import AutoDiscriminator
 from pyro_gan.callbacks import Callback, FallingRates, WarnOfFailures
 from pyro_gan.checks import positive_integer
-from pyro_gan.inference.compared import Compared, Pairs, covariates
-from pyro_gan.inference.options import LossChoice, PenaltyChoice, check_bounded, check_shareable
+from pyro_gan.inference.compared import Compared, Pairs, Told, are_same, covariates, place_of
+from pyro_gan.inference.options import (
+    LossChoice,
+    PenaltyChoice,
+    check_between,
+    check_bounded,
+    check_interpolation,
+    check_shareable,
+    check_told,
+)
 from pyro_gan.losses import Loss, as_loss
 from pyro_gan.penalties import PenaltyFunction, as_penalties
-from pyro_gan.players.batch import Batch, as_batch
+from pyro_gan.players.batch import Batch, as_batch, named
 from pyro_gan.players.calls import Arguments
+from pyro_gan.players.conditions import between, ignored, other_rows
 from pyro_gan.players.devices import resolve_device
 from pyro_gan.players.discrete import score_function
 from pyro_gan.players.discriminator import Discriminator
@@ -63,6 +72,8 @@ class Algorithm(ABC):
         only: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] = (),
         share_draws: bool = False,
+        matching_aware: bool = False,
+        interpolate_conditions: bool = False,
         ema_decay: float | None = None,
         clip_norm: float | None = None,
         clip_norm_d: float | None = None,
@@ -84,6 +95,10 @@ class Algorithm(ABC):
         self.generator_steps = positive_integer("generator_steps", generator_steps)
         own_draws = type(self).draw_for_generator is not Algorithm.draw_for_generator
         self.share_draws = check_shareable(share_draws, generator_steps, own_draws, type(self).__name__)
+        self.matching_aware = bool(matching_aware)
+        self.interpolate_conditions = check_interpolation(interpolate_conditions, share_draws)
+        self._told: dict[Any, Told] = {}
+        """By the form of a minibatch, the conditions in it."""
         self.selection = Selection(only, exclude)
         self.average = None if ema_decay is None else MovingAverage(ema_decay)
         self.on_divergence: OnDivergence = check_on_divergence(on_divergence)
@@ -100,24 +115,78 @@ class Algorithm(ABC):
         """
 
     def with_given(self, samples: Samples, batch: Batch) -> Samples:
-        """Samples with what the discriminator is told of the rows beside the compared sites, such as masks.
+        """Samples with what the discriminator is told of the rows beside the compared sites: masks and conditions.
 
         Args:
             samples: The two samples.
             batch: The minibatch that they were drawn for.
+
+        Raises:
+            ValueError: Matching is to be judged, and the discriminator is told no condition.
         """
-        names = self.discriminator.asks_for(samples.real)
-        if not names:
-            return samples
-        held = self.model.calls.named_arguments(self.model.calls.arguments(batch))
-        held |= batch if isinstance(batch, dict) else {}
-        given = {name: held[name] for name in names if isinstance(held.get(name), Tensor)}
-        fake = {**samples.fake, **given} if samples.fake else {}
-        return samples._replace(real={**samples.real, **given}, fake=fake)
+        told = self._conditions_of(samples, batch)
+        names = self.discriminator.asks_for(samples.real, told.places)
+        if names:
+            held = self.model.calls.named_arguments(self.model.calls.arguments(batch))
+            held |= batch if isinstance(batch, dict) else {}
+            given = {name: held[name] for name in names if isinstance(held.get(name), Tensor)}
+            fake = {**samples.fake, **given} if samples.fake else {}
+            samples = samples._replace(real={**samples.real, **given}, fake=fake, given=tuple(given))
+        seen = tuple(name for name in (*told.places, *told.sites) if name in samples.real)
+        if self.matching_aware:
+            check_told(seen, told.places)
+        return samples._replace(conditions=seen)
+
+    def _conditions_of(self, samples: Samples, batch: Batch) -> Told:
+        """The conditions in a minibatch of this form, which the first one tells."""
+        form = tuple(batch) if isinstance(batch, dict) else len(batch)
+        if form not in self._told:
+            arguments = self.model.calls.named_arguments(self.model.calls.arguments(batch))
+            of_data = {site: samples.real[site] for site in self.model.sites or () if site not in self.latent_sites}
+            masks = self.discriminator.masks(samples.real)
+            found = {name: rows for name, rows in covariates(arguments, of_data, batch).items() if name not in masks}
+            places = {name: place_of(rows, batch) for name, rows in found.items()}
+            drawn, look = samples.fake if not samples.is_simulated else {}, self.model.found
+            computed = [site for site in of_data if site in drawn and not look[site].is_observed]
+            sites = tuple(site for site in computed if are_same(drawn[site], arguments.get(site)))
+            self._told[form] = Told({name: place for name, place in places.items() if place is not None}, sites)
+        return self._told[form]
+
+    def conditions(self, batch: Batch) -> dict[str, Tensor]:
+        """The conditions in a minibatch by the names of the model's arguments, once samples have been drawn for one."""
+        elements: dict[Any, Tensor] = dict(named(batch))
+        return {name: elements[place] for name, place in self.places_of_conditions(batch).items()}
+
+    def places_of_conditions(self, batch: Batch) -> dict[str, Any]:
+        """The names or numbers of these elements of a minibatch."""
+        told = self._told.get(tuple(batch) if isinstance(batch, dict) else len(batch))
+        return {} if told is None else told.places
+
+    def ignored_conditions(self, batch: Batch) -> list[str]:
+        """The names of the conditions in a minibatch on which none of the model's draws depends."""
+        arguments, model = self.model.calls.arguments(batch), self.model
+        return ignored(lambda rows: model.response(model.calls.replaced(arguments, rows))[1], self.conditions(batch))
 
     def draw_for_generator(self, batch: Batch) -> Samples:
         """Draw what the generator's side descends on; by default the two samples of :meth:`draw`, drawn afresh."""
         return self.draw(batch)
+
+    def samples_for_generator(self, batch: Batch) -> list[Samples]:
+        """All samples that the generator's side descends on: those of :meth:`draw_for_generator`, and others beside.
+
+        Where conditions are interpolated, the others are drawn given the middle between each row's condition and that
+        of another one, for which there are no real rows.
+        """
+        samples = self.draw_for_generator(batch)
+        if not self.interpolate_conditions:
+            return [samples]
+        conditions = self.conditions(batch)
+        check_between(conditions)
+        others, places = other_rows(conditions), self.places_of_conditions(batch)
+        elements: dict[Any, Tensor] = dict(named(batch))
+        elements |= {places[name]: between(rows, others) for name, rows in conditions.items()}
+        middle = self.draw_for_generator(elements if isinstance(batch, dict) else tuple(elements.values()))
+        return [samples, middle._replace(real={site: rows.detach() for site, rows in samples.real.items()})]
 
     def generator_loss(self, samples: Samples) -> Tensor:
         """What the generator's side minimizes on two samples, a 0-dimensional tensor."""
@@ -165,7 +234,12 @@ class Algorithm(ABC):
         ):
             for kept in (*(player.kept for player in self.players().values()), self.optim.kept, self.optim_d.kept):
                 stack.enter_context(kept())
-            yield
+            try:
+                yield
+            except BaseException:
+                self._told = {}
+                self.model.calls.forget()
+                raise
 
     def typical_rows(self, real: dict[str, Tensor], fake: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rows by which a discriminator that builds itself may standardize the sites; by default the real ones."""

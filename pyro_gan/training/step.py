@@ -42,6 +42,8 @@ class Game(Protocol):
     selection: Selection
     average: MovingAverage | None
     share_draws: bool
+    matching_aware: bool
+    """Whether real rows with another row's condition are judged too, as fake."""
     num_updates: int
     """The updates of the discriminator so far, by which lazy penalties are due."""
     num_steps_taken: int
@@ -51,8 +53,8 @@ class Game(Protocol):
     def draw(self, batch: Batch) -> Samples:
         """Draw the two samples to compare."""
 
-    def draw_for_generator(self, batch: Batch) -> Samples:
-        """Draw what the generator's side descends on."""
+    def samples_for_generator(self, batch: Batch) -> list[Samples]:
+        """Draw all that the generator's side descends on."""
 
     def generator_loss(self, samples: Samples) -> Tensor:
         """What the generator's side minimizes."""
@@ -158,7 +160,8 @@ class Step:
         self._shared = samples if game.share_draws else None
         judgement = self._judge(samples)
         self._seen = Seen(judgement.real, judgement.fake)
-        loss = total(game.loss.discriminator(judgement.real_logits, judgement.fake_logits))
+        mismatched = game.discriminator(samples.mismatched()) if game.matching_aware else None
+        loss = discriminator_loss(game.loss, judgement.real_logits, judgement.fake_logits, mismatched)
         parameters = game.discriminator.meet(_parameters(loss, judgement))
         if not parameters:
             game.discriminator.check_frozen()
@@ -178,14 +181,13 @@ class Step:
         Raises:
             ValueError: The draws carry no gradient to the parameters, or depend on others than those that are trained.
         """
-        game, samples = self.game, self._shared
-        if samples is None:
-            samples = game.draw_for_generator(batch)
+        game, all_samples = self.game, [self._shared] if self._shared else self.game.samples_for_generator(batch)
+        samples = all_samples[0]
         self._shared = None  # after an update their graph would be that of other parameters
         if samples.fake.keys() <= samples.real.keys():  # a model may come to draw other shapes
             samples.check_alike()
         self._seen = Seen(samples.real, samples.fake)
-        loss = game.generator_loss(samples)
+        loss = reduce(add, map(game.generator_loss, all_samples))
         parameters = samples.parameters
         if game.selection:
             parameters = {name: leaf for name, leaf in parameters.items() if name in game.selection}
@@ -308,7 +310,7 @@ class Step:
         )
         # The gradient at one sample's rows costs the other's as well where both were judged in one call.
         logits = (discriminator(real), discriminator(fake)) if differentiates else discriminator.both(real, fake)
-        return Judgement(discriminator, real, fake, *logits)
+        return Judgement(discriminator, real, fake, *logits, samples.given)
 
     def due_penalties(self) -> list[PenaltyFunction]:
         """The penalties that act at this update."""
@@ -320,6 +322,26 @@ class Step:
             return None
         terms = [_for_all_updates(given, given(judgement).mean()) for given in self.due_penalties()]
         return reduce(add, terms) if terms else None
+
+
+def discriminator_loss(
+    loss: Loss, real_logits: Tensor, fake_logits: Tensor, mismatched_logits: Tensor | None = None
+) -> Tensor:
+    """The discriminator's loss; real rows with another row's condition count as one half of what is fake.
+
+    Args:
+        loss: The loss.
+        real_logits: The logits of real rows, with shape `(N,)`.
+        fake_logits: The logits of fake rows, with shape `(M,)`.
+        mismatched_logits: The logits of real rows with another row's condition, with shape `(N,)`, where they count.
+
+    References:
+        Reed et al. (2016), "Generative Adversarial Text to Image Synthesis", algorithm 1, line 10.
+    """
+    found = total(loss.discriminator(real_logits, fake_logits))
+    if mismatched_logits is None:
+        return found
+    return (found + total(loss.discriminator(real_logits, mismatched_logits))) / 2
 
 
 def total(losses: Sequence[Tensor]) -> Tensor:
