@@ -19,6 +19,7 @@ from pyro_gan.callbacks import Callback, FallingRates, WarnOfFailures
 from pyro_gan.checks import positive_integer
 from pyro_gan.inference.compared import Compared, Pairs, Told, are_same, covariates, place_of
 from pyro_gan.inference.options import (
+    DiscriminatorChoice,
     LossChoice,
     PenaltyChoice,
     check_between,
@@ -40,12 +41,13 @@ from pyro_gan.players.model import ImplicitModel
 from pyro_gan.players.player import Player
 from pyro_gan.players.replicates import Replicates
 from pyro_gan.players.selection import Selection
+from pyro_gan.players.stages import discriminator_of
 from pyro_gan.recipes import default_loss, default_penalties
 from pyro_gan.training.averaging import MovingAverage
 from pyro_gan.training.divergence import OnDivergence, check_on_divergence
+from pyro_gan.training.objective import total
 from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
 from pyro_gan.training.samples import Samples
-from pyro_gan.training.step import total
 
 
 class Algorithm(ABC):
@@ -60,7 +62,7 @@ class Algorithm(ABC):
     def __init__(
         self,
         model: Callable[..., Any],
-        discriminator: Callable[..., Tensor] | None = None,
+        discriminator: DiscriminatorChoice = None,
         optim: OptimizerChoice = None,
         optim_d: OptimizerChoice = None,
         *,
@@ -87,8 +89,11 @@ class Algorithm(ABC):
         )
         check_bounded(self.loss, penalty)
         self.device = resolve_device(device, discriminator)
+        self._finds_sites = site is None
+        self.discriminator = discriminator_of(discriminator, self.device, move=device is not None)
+        if isinstance(discriminator, Mapping) and site is None:
+            site = list(discriminator)
         self.model = ImplicitModel(model, site, self.device, move=device is not None)
-        self.discriminator = Discriminator(discriminator, self.device, move=device is not None)
         self.optim = PlayerOptimizer(optim, "optim", clip_norm)
         self.optim_d = PlayerOptimizer(optim_d, "optim_d", clip_norm_d)
         self.discriminator_steps = positive_integer("discriminator_steps", discriminator_steps)
@@ -190,18 +195,33 @@ class Algorithm(ABC):
 
     def generator_loss(self, samples: Samples) -> Tensor:
         """What the generator's side minimizes on two samples, a 0-dimensional tensor."""
-        loss, discriminator = self.loss, self.discriminator
-        if self.guide_moves_real:
-            real_logits, fake_logits = discriminator.both(samples.real, samples.fake)
-            terms = (*loss.generator(real_logits, fake_logits), *loss.guide(real_logits))
-        else:
-            with torch.no_grad():
-                fixed = discriminator(samples.real) if loss.generator_reads_real else None
-            terms = loss.generator(fixed, discriminator(samples.fake))
+        parts = self.discriminator.parts()
+        terms = [each for part, select in parts for each in self._terms(part, *map(select, samples[:2]))]
         found = total(terms)
         if samples.log_densities:
             found = found + score_function(terms, samples.log_densities)
         return found if samples.log_factor is None else found - samples.log_factor
+
+    def _terms(
+        self, discriminator: Discriminator, real: dict[str, Tensor], fake: dict[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        """The per-row losses of the generator's side by one discriminator."""
+        loss = self.loss
+        if self.guide_moves_real:
+            real_logits, fake_logits = discriminator.both(real, fake)
+            return (*loss.generator(real_logits, fake_logits), *loss.guide(real_logits))
+        with torch.no_grad():
+            fixed = discriminator(real) if loss.generator_reads_real else None
+        return loss.generator(fixed, discriminator(fake))
+
+    def check_judged(self) -> None:
+        """Refuse sites that the model has to be compared and that no stage's discriminator sees.
+
+        Raises:
+            ValueError: There is one.
+        """
+        candidates = [name for name, site in self.model.found.items() if site.is_candidate]
+        self.discriminator.check_sees(candidates if self._finds_sites else self.model.sites or ())
 
     def schedule(self) -> list[Callback]:
         """What a run does along its course: rates fall that the user left to it, and failures are told of."""
@@ -223,7 +243,7 @@ class Algorithm(ABC):
     @contextmanager
     def looking(self) -> Iterator[None]:
         """A context for the first look: random states and buffers stay; if it fails, nothing is built or registered."""
-        functions = [player.function for player in self.players().values()]
+        functions = [each for player in self.players().values() for each in player.functions()]
         with (
             ExitStack() as stack,
             dropped_parameters(),

@@ -1,6 +1,6 @@
 """What the inference classes take, and what can be refused before a model is seen."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
 import torch
@@ -10,6 +10,9 @@ from pyro_gan.checks import listed
 from pyro_gan.losses import Loss, LossFunction, Wasserstein
 from pyro_gan.penalties import PenaltyFunction
 from pyro_gan.training.divergence import OnDivergence
+
+DiscriminatorChoice = Callable[..., Tensor] | Mapping[str, Callable[..., Tensor]] | None
+"""What a user may pass as `discriminator`: a callable, or where a model has stages one by the name of each site."""
 
 LossChoice = Loss | tuple[LossFunction, LossFunction] | None
 """What a user may pass as `loss`: one of :mod:`pyro_gan.losses`, or a pair of callables."""

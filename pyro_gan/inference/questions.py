@@ -1,5 +1,6 @@
 """What can be asked of an inference: draws, the log ratio, and an export; no answer changes what is trained later."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyro
@@ -90,16 +91,24 @@ def log_ratio(inference: Asked, x: Any) -> Tensor:
         raise ValueError(f"{large}.")
     rows = {site: value.to(precision) if value.is_floating_point() else value for site, value in rows.items()}
     with torch.no_grad(), kept_buffers():
-        ratio = loss.log_ratio(discriminator(rows))
-        return ratio - _log_mean_ratio(inference) if loss.leaves_constant_open else ratio
+        part = discriminator.part_for(rows)
+        ratio = loss.log_ratio(part(rows))
+        return ratio - _log_mean_ratio(inference, part, rows) if loss.leaves_constant_open else ratio
 
 
-def _log_mean_ratio(inference: Asked) -> Tensor:
-    """The log of the ratio's mean over rows of the model, which is 0 for a ratio of densities."""
+def _log_mean_ratio(inference: Asked, part: Discriminator, names: Iterable[str]) -> Tensor:
+    """The log of the ratio's mean over rows of the model, which is 0 for a ratio of densities.
+
+    Args:
+        inference: The inference.
+        part: The discriminator that is asked.
+        names: What it is called with, where it is one of several.
+    """
     with kept_random_state(inference.device):
         pyro.set_rng_seed(0)  # the same rows at each call
         rows = inference.model_rows(NUM_ROWS_FOR_CONSTANT)
-    return log_mean_exp(inference.loss.log_ratio(inference.discriminator(rows)))
+    seen = rows if part is inference.discriminator else {name: rows[name] for name in names}
+    return log_mean_exp(inference.loss.log_ratio(part(seen)))
 
 
 def export(inference: Asked, batch: Batch, num_draws: int) -> "InferenceData | DataTree":

@@ -14,7 +14,7 @@ from pyro_gan.callbacks.failures import Drift
 from pyro_gan.checks import listed, shown
 from pyro_gan.inference.algorithm import Algorithm
 from pyro_gan.inference.apart import Parts
-from pyro_gan.inference.options import Options, StepLosses
+from pyro_gan.inference.options import DiscriminatorChoice, Options, StepLosses
 from pyro_gan.inference.state import description_of
 from pyro_gan.inference.verdict import Report
 from pyro_gan.players.batch import Batch, as_batch
@@ -26,9 +26,10 @@ from pyro_gan.training.clock import Clock
 from pyro_gan.training.divergence import MEND, Diverged
 from pyro_gan.training.look import MoreRows, drawn_for_many, first_rows, look
 from pyro_gan.training.minibatches import Minibatches
+from pyro_gan.training.objective import discriminator_loss
 from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
 from pyro_gan.training.record import COLUMNS, Recorder, StepRecord
-from pyro_gan.training.step import PlayerName, Step, discriminator_loss
+from pyro_gan.training.step import PlayerName, Step
 
 
 class Stepping(Algorithm):
@@ -37,7 +38,7 @@ class Stepping(Algorithm):
     def __init__(
         self,
         model: Callable[..., Any],
-        discriminator: Callable[..., Tensor] | None = None,
+        discriminator: DiscriminatorChoice = None,
         optim: OptimizerChoice = None,
         optim_d: OptimizerChoice = None,
         **options: Unpack[Options],
@@ -132,9 +133,10 @@ class Stepping(Algorithm):
         self.get_ready_to_answer(values)
         with torch.no_grad(), kept_buffers():
             samples = self.draw(values)
-            real_logits, fake_logits = self.discriminator(samples.real), self.discriminator(samples.fake)
-            mismatched = self.discriminator(samples.mismatched()) if self.matching_aware else None
-            of_discriminator = discriminator_loss(self.loss, real_logits, fake_logits, mismatched)
+            logits = [
+                (part(select(samples.real)), part(select(samples.fake))) for part, select in self.discriminator.parts()
+            ]
+            of_discriminator = discriminator_loss(self.loss, self.discriminator, samples, logits, self.matching_aware)
             of_generator = reduce(add, map(self.generator_loss, self.samples_for_generator(values)))
             return StepLosses(of_generator, of_discriminator)
 

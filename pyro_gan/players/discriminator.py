@@ -98,6 +98,22 @@ class Discriminator(Player):
     def _seen_through(self) -> Any:
         return self.function
 
+    def parts(self) -> "list[tuple[Discriminator, Callable[[dict[str, Tensor]], dict[str, Tensor]]]]":
+        """The discriminators whose losses add, and what each is called with, of all rows by name: this one with all."""
+        return [(self, lambda rows: rows)]
+
+    def part_for(self, names: Iterable[str]) -> "Discriminator":
+        """The one of them that judges rows of these names."""
+        del names
+        return self
+
+    def check_sees(self, sites: Iterable[str]) -> None:
+        """Refuse sites that none of them sees.
+
+        Raises:
+            ValueError: There is one.
+        """
+
     def asks_for(self, sites: Iterable[str], conditions: Iterable[str] = ()) -> tuple[str, ...]:
         """The names of what it is to be called with beside the compared sites.
 

@@ -25,6 +25,7 @@ from pyro_gan.players.player import Player
 from pyro_gan.players.selection import Selection
 from pyro_gan.training.averaging import MovingAverage
 from pyro_gan.training.divergence import Diverged, Divergence, OnDivergence, Seen, are_finite, beginning, message
+from pyro_gan.training.objective import discriminator_loss
 from pyro_gan.training.optimizers import PlayerOptimizer
 from pyro_gan.training.reach import Reach
 from pyro_gan.training.record import StepRecord
@@ -158,21 +159,21 @@ class Step:
             samples = game.draw(batch)
         samples.check_alike()
         self._shared = samples if game.share_draws else None
-        judgement = self._judge(samples)
-        self._seen = Seen(judgement.real, judgement.fake)
-        mismatched = game.discriminator(samples.mismatched()) if game.matching_aware else None
-        loss = discriminator_loss(game.loss, judgement.real_logits, judgement.fake_logits, mismatched)
-        parameters = game.discriminator.meet(_parameters(loss, judgement))
+        judgements = self._judge(samples)
+        self._seen = Seen(samples.real, samples.fake)
+        logits = [(each.real_logits, each.fake_logits) for each in judgements]
+        loss = discriminator_loss(game.loss, game.discriminator, samples, logits, game.matching_aware)
+        parameters = game.discriminator.meet(_parameters(loss, judgements))
         if not parameters:
             game.discriminator.check_frozen()
-        penalty = self._penalty(judgement)
+        penalty = self._penalty(judgements)
         return Gradients(
             parameters,
             _gradients(loss if penalty is None else loss + penalty, parameters),
             loss.detach(),
             None if penalty is None else penalty.detach(),
-            judgement.real_logits.detach(),
-            judgement.fake_logits.detach(),
+            torch.cat([real for real, _ in logits]).detach(),
+            torch.cat([fake for _, fake in logits]).detach(),
         )
 
     def generator_gradients(self, batch: Batch) -> Gradients:
@@ -297,9 +298,8 @@ class Step:
         if game.average is not None:
             game.average.update(found.parameters)
 
-    def _judge(self, samples: Samples) -> Judgement:
-        """Have both samples judged; no graph of the model goes further, even of one under `torch.enable_grad()`."""
-        discriminator = self.game.discriminator
+    def _judge(self, samples: Samples) -> list[Judgement]:
+        """Have each stage judge both samples; no graph of the model goes further, even of one under `enable_grad()`."""
         differentiates = any(getattr(given, "reads_gradients", True) for given in self.due_penalties())
         real, fake = (
             {
@@ -308,45 +308,29 @@ class Step:
             }
             for sample in (samples.real, samples.fake)
         )
-        # The gradient at one sample's rows costs the other's as well where both were judged in one call.
-        logits = (discriminator(real), discriminator(fake)) if differentiates else discriminator.both(real, fake)
-        return Judgement(discriminator, real, fake, *logits, samples.given)
+        judgements = []
+        for part, select in self.game.discriminator.parts():
+            ours, theirs = select(real), select(fake)
+            # The gradient at one sample's rows costs the other's as well where both were judged in one call.
+            logits = (part(ours), part(theirs)) if differentiates else part.both(ours, theirs)
+            judgements.append(Judgement(part, ours, theirs, *logits, samples.given))
+        return judgements
 
     def due_penalties(self) -> list[PenaltyFunction]:
         """The penalties that act at this update."""
         return [given for given in self.game.penalties if self.game.num_updates % getattr(given, "every", 1) == 0]
 
-    def _penalty(self, judgement: Judgement) -> Tensor | None:
+    def _penalty(self, judgements: Sequence[Judgement]) -> Tensor | None:
         """The sum of the penalties that are due, each times the number of updates that it stands for."""
         if not self.game.penalties:
             return None
-        terms = [_for_all_updates(given, given(judgement).mean()) for given in self.due_penalties()]
+        terms = [
+            _for_all_updates(given, given(judgement).mean())
+            for given in self.due_penalties()
+            for judgement in judgements
+            if _covers(given, judgement)
+        ]
         return reduce(add, terms) if terms else None
-
-
-def discriminator_loss(
-    loss: Loss, real_logits: Tensor, fake_logits: Tensor, mismatched_logits: Tensor | None = None
-) -> Tensor:
-    """The discriminator's loss; real rows with another row's condition count as one half of what is fake.
-
-    Args:
-        loss: The loss.
-        real_logits: The logits of real rows, with shape `(N,)`.
-        fake_logits: The logits of fake rows, with shape `(M,)`.
-        mismatched_logits: The logits of real rows with another row's condition, with shape `(N,)`, where they count.
-
-    References:
-        Reed et al. (2016), "Generative Adversarial Text to Image Synthesis", algorithm 1, line 10.
-    """
-    found = total(loss.discriminator(real_logits, fake_logits))
-    if mismatched_logits is None:
-        return found
-    return (found + total(loss.discriminator(real_logits, mismatched_logits))) / 2
-
-
-def total(losses: Sequence[Tensor]) -> Tensor:
-    """The sum of the means of per-row losses."""
-    return reduce(add, (rows.mean() for rows in losses))
 
 
 def _for_all_updates(given: PenaltyFunction, term: Tensor) -> Tensor:
@@ -361,9 +345,15 @@ def _gradients(loss: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor | No
     return torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
 
 
-def _parameters(loss: Tensor, judgement: Judgement) -> list[Tensor]:
+def _covers(given: PenaltyFunction, judgement: Judgement) -> bool:
+    """Whether a penalty of some sites is meant for a stage: it sees one of them."""
+    sites = getattr(given, "sites", None)
+    return not isinstance(sites, tuple) or any(site in judgement.real for site in sites)
+
+
+def _parameters(loss: Tensor, judgements: Sequence[Judgement]) -> list[Tensor]:
     """The discriminator's parameters: what its loss depends on, without the rows that penalties differentiate by."""
-    rows = {id(value) for sample in (judgement.real, judgement.fake) for value in sample.values()}
+    rows = {id(value) for each in judgements for sample in (each.real, each.fake) for value in sample.values()}
     return [leaf for leaf in leaves(loss) if id(leaf) not in rows]
 
 
