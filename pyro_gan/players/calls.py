@@ -112,7 +112,9 @@ class Calls:
         if args or is_free:
             arguments = Arguments(args, {})
             if "batch_size" in self.named_arguments(arguments):
-                return arguments
+                if self._required() <= len(args) - 1 or len(args) != len(self._data_parameters or ()):
+                    return arguments
+                arguments = self._placed(args, ())  # those behind the number of rows
             return self._with_batch_size(arguments, num_rows)
         if last is None:
             raise TypeError(
