@@ -2,9 +2,9 @@
 
 The first stage draws a draft from noise, the second an image from the draft and more noise. Each has a discriminator
 of its own, `discriminator={"draft": ..., "image": ...}`; that of the images sees their drafts beside them, so that an
-image has to be one of its draft. `--one-by-one` trains the first stage alone, and then the second with the first frozen, as
-published; by default both are trained together. A classifier reads drafts and images: are their digits the same? And
-images are compared with held-out ones, beside drafts that are merely enlarged.
+image has to be one of its draft. `--one-by-one` trains the first stage alone, and then the second with the first
+frozen, as published; by default both are trained together. A classifier reads drafts and images: are their digits the
+same? And images are compared with held-out ones, beside drafts that are merely enlarged.
 
     python examples/staged.py --data mnist --out output/staged
 

@@ -101,6 +101,22 @@ def test_arguments_of_other_names_are_told_in_order():
     assert set(seen) == {torch.int64}
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_log_ratio_is_that_given_the_condition(by_name):
+    def named(x, labels):
+        return network(torch.stack([x, labels.float()], 1))
+
+    network = nn.Linear(2, 1)
+    discriminator = named if by_name else lambda image, what: named(image, what)
+    inference = GANInference(of_labels, discriminator, loss=NonSaturating())
+    inference.step(X + 97, LABELS)
+    expected = named(X, LABELS)[:, 0]
+    for rows in (X, LABELS), {"x": X, "labels": LABELS}, {"labels": LABELS, "x": X}:
+        torch.testing.assert_close(inference.log_ratio(rows), expected)
+    relative = GANInference(of_labels).run((X + 97, LABELS), num_steps=1, progress=False)
+    assert relative.log_ratio((X, LABELS)).isfinite().all()
+
+
 def test_a_discriminator_of_rows_alone_is_given_no_condition():
     network = nn.Linear(1, 1)
     inference = GANInference(of_labels, lambda x: network(x[:, None]), loss=NonSaturating())

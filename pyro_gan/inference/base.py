@@ -240,6 +240,8 @@ class AdversarialInference(Stepping):
 
         Args:
             x: Rows of the compared site, with shape :math:`(N, *)`; where several are compared, a mapping by site.
+                Where the discriminator is told conditions, a tuple (x, c) or a mapping with these. Of stages, the rows
+                of one of them, in a mapping.
 
         Returns:
             The estimate for each row in nats, with shape :math:`(N,)`. Where the loss leaves a constant open, it is

@@ -36,6 +36,9 @@ class Asked(Protocol):
     num_steps_taken: int
     discriminator_steps: int
 
+    def judged_names(self) -> tuple[str, ...]:
+        """The names of the compared sites and of the conditions, in order."""
+
     def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """What a run of the model draws, with a row of each site for each row of data."""
 
@@ -85,7 +88,7 @@ def log_ratio(inference: Asked, x: Any) -> Tensor:
     if not loss.implies_log_ratio:
         loss.log_ratio(torch.zeros(()))  # it raises the error that says why
     values = as_batch(x, inference.device)
-    rows = values if isinstance(values, dict) else {"x": values[0]}
+    rows = _by_name(values, inference.judged_names())
     precision = next((leaf.dtype for leaf in discriminator.parameters.values()), torch.get_default_dtype())
     if large := too_large(rows, precision):
         raise ValueError(f"{large}.")
@@ -94,6 +97,14 @@ def log_ratio(inference: Asked, x: Any) -> Tensor:
         part = discriminator.part_for(rows)
         ratio = loss.log_ratio(part(rows))
         return ratio - _log_mean_ratio(inference, part, rows) if loss.leaves_constant_open else ratio
+
+
+def _by_name(values: Batch, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """Rows by the names of sites and conditions, in the order of these where all have one."""
+    if isinstance(values, dict):
+        known = [name for name in names if name in values]
+        return {name: values[name] for name in (known if len(known) == len(values) else values)}
+    return {"x": values[0]} if len(values) == 1 else dict(zip(names, values, strict=False))
 
 
 def _log_mean_ratio(inference: Asked, part: Discriminator, names: Iterable[str]) -> Tensor:

@@ -196,6 +196,11 @@ class Stepping(Algorithm):
         }
         return calls.replaced(arguments, fitting)
 
+    def judged_names(self) -> tuple[str, ...]:
+        """The names of the compared sites and of the conditions, in order, as far as they are known."""
+        told = () if self._last_batch is None else self.places_of_conditions(self._last_batch)
+        return (*(self.model.sites or ()), *told)
+
     def _condition(self, name: str, rows: Tensor) -> Condition:
         return Condition(tuple(rows.shape[1:]), rows.dtype, self._categories.get(name, ()))
 
