@@ -479,3 +479,25 @@ def test_captions_that_are_not_known(captions, error, message):
     embedding = CaptionEmbedding(["a red square", "a square"], 4)
     with pytest.raises(error, match=message):
         embedding.tokens(captions)
+
+
+@pytest.mark.parametrize("captions", [["two"] * 64, np.array(["two"] * 64)])
+def test_text_has_to_be_turned_into_numbers(captions):
+    with pytest.raises(TypeError, match=r"\[1\] must hold numbers, but .* captions are embedding\.tokens"):
+        GANInference(of_labels).run((X, captions), num_steps=1, progress=False)
+
+
+def test_a_loader_and_a_data_set_pass_conditions_too():
+    rows = torch.utils.data.TensorDataset(X + 97, LABELS)
+    for data in rows, torch.utils.data.DataLoader(rows, batch_size=16, shuffle=True):
+        inference = GANInference(of_labels).run(data, num_steps=3, batch_size=16, progress=False)
+        assert inference.sample(2, [0, 3]).shape == (2,)
+
+
+def test_a_fit_is_checked_and_exported_with_its_conditions():
+    pyro.set_rng_seed(0)
+    inference = GANInference(of_labels).run((X + 97, LABELS), num_steps=3, progress=False)
+    assert inference.check((X + 97, LABELS)).problems
+    exported = inference.to_inference_data(X + 97, LABELS, num_draws=3)
+    assert exported["posterior_predictive"]["x"].shape == (1, 3, 64)
+    assert np.array_equal(exported["constant_data"]["labels"].values, LABELS.numpy())

@@ -9,6 +9,7 @@ from torch import nn
 from pyro_gan import AutoDiscriminator, BiGANInference, GANInference, WGANInference
 from pyro_gan.losses import Minimax, NonSaturating, Relativistic
 from pyro_gan.penalties import R1, GradientPenalty
+from pyro_gan.players.selection import Selection
 
 DRAFT = torch.linspace(-1, 1, 64) + 3.0
 IMAGE = torch.stack([DRAFT, 2 * DRAFT], 1)
@@ -227,6 +228,17 @@ def test_stages_without_their_discriminator(discriminator, options, error, messa
     with pytest.raises(error, match=message):
         GANInference(model, discriminator, **options).run(DATA, num_steps=1, progress=False)
     assert not any(getattr(each, "is_built", False) for each in discriminator.values())
+
+
+def test_an_error_is_mended_in_the_same_inference():
+    inference = GANInference(model, {name: AutoDiscriminator(width=8) for name in DATA})
+    inference.selection = Selection("nothing", ())
+    with pytest.raises(ValueError, match="nothing"):
+        inference.step(DATA)
+    inference.selection = Selection(None, ())
+    assert not any(stage.is_known for stage in inference.discriminator.stages.values())
+    inference.step(DATA)
+    assert inference.discriminator.stages["image"].is_known
 
 
 def test_a_guide_has_one_discriminator():

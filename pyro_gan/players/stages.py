@@ -5,7 +5,8 @@ References:
     Networks", section 3.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -111,6 +112,14 @@ class StagedDiscriminator(Discriminator):
 
     def functions(self) -> list[Callable[..., Any]]:
         return [stage.function for stage in self.stages.values()]
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for stage in self.stages.values():
+                stack.enter_context(stage.kept())
+            stack.enter_context(super().kept())
+            yield
 
     def part_for(self, names: Iterable[str]) -> Discriminator:
         given = [name for name in names if name in self.stages]
