@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_gan.checks import shown
 
 FOR_TEXT = (
-    "For labels, np.unique(text, return_inverse=True)[1] has a number each; captions are embedding.tokens(captions) of an "
+    "For labels, np.unique(text, return_inverse=True)[1] has a number each; captions are embedding.tokens(captions) of "
     "embedding = CaptionEmbedding(captions, size)."
 )
 """How text becomes numbers."""
