@@ -2,8 +2,9 @@
 
 Labels, or captions such as "a handwritten seven", come with the images: `run((images, labels))`. The model makes its
 images of noise and an embedding of the condition; the discriminator sees images beside the same conditions, and has an
-embedding of its own. With `--matching-aware` it is shown real images with another image's condition too, which it is to
-take for fake (Reed et al. 2016). A classifier reads the digits that are drawn: are they those that were asked for?
+embedding of its own, or builds itself (`--automatic`). With `--matching-aware` it is shown real images with another
+image's condition too, which it is to take for fake (Reed et al. 2016). A classifier reads the digits that are drawn:
+are they those that were asked for?
 
     python examples/conditional.py --data mnist --out output/conditional
     python examples/conditional.py --data mnist --matching-aware --out output/conditional
@@ -24,7 +25,7 @@ import torch
 from handwriting import Reader, load
 from torch import Tensor, nn
 
-from pyro_gan import CaptionEmbedding, GANInference, LabelEmbedding
+from pyro_gan import AutoDiscriminator, CaptionEmbedding, GANInference, LabelEmbedding
 from pyro_gan.plots import plot_images
 
 NOISE_SIZE, EMBEDDING_SIZE, WIDTH = 64, 32, 384
@@ -63,7 +64,8 @@ def main(args: argparse.Namespace) -> None:
     train, test = load(args.data)
     shape = train.images.shape[1:]
     generator = Conditional(embedding(args.conditions), NOISE_SIZE, shape.numel())
-    discriminator = Conditional(embedding(args.conditions), shape.numel(), 1)
+    own = Conditional(embedding(args.conditions), shape.numel(), 1)
+    discriminator = AutoDiscriminator(width=WIDTH) if args.automatic else own
 
     def model(condition: Tensor) -> Tensor:
         pyro.module("generator", generator)
@@ -107,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits")
     parser.add_argument("--conditions", choices=["labels", "captions"], default="labels")
     parser.add_argument("--matching-aware", action="store_true")
+    parser.add_argument("--automatic", action="store_true", help="a discriminator that builds itself: convolutions")
     parser.add_argument("--num-steps", type=int, default=6000)
     parser.add_argument("--num-reader-steps", type=int, default=1500)
     parser.add_argument("--out", type=Path, default=Path("output/conditional"))
