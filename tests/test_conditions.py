@@ -501,3 +501,25 @@ def test_a_fit_is_checked_and_exported_with_its_conditions():
     exported = inference.to_inference_data(X + 97, LABELS, num_draws=3)
     assert exported["posterior_predictive"]["x"].shape == (1, 3, 64)
     assert np.array_equal(exported["constant_data"]["labels"].values, LABELS.numpy())
+
+
+def test_a_condition_that_does_not_vary_at_first_is_one():
+    def model(labels):
+        assert not labels.is_floating_point()
+        return drawn(labels)
+
+    inference = GANInference(model)
+    inference.step(X + 97, torch.ones(64, dtype=torch.int64))
+    assert inference.sample(2, [0, 3]).shape == (2,)
+
+
+def test_a_model_is_not_called_with_rows_where_it_takes_conditions():
+    """On some devices an index that is out of range ends the process."""
+
+    def model(labels):
+        seen.add(labels.dtype)
+        return drawn(labels)
+
+    seen = set()
+    GANInference(model).step(X + 97, LABELS)
+    assert seen == {torch.int64}

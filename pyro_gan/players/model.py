@@ -131,21 +131,23 @@ class ImplicitModel(Player):
         """
         try:
             with dropped_parameters():
-                sites, before = self.response(data)
-                is_named = bool(set(self.calls.named_arguments(data)) & set(sites))
-                if is_named or any(site.is_observed for site in sites.values()):
-                    return False
-                rolled = [value.roll(1, 0) if isinstance(value, Tensor) else value for value in data.args]
-                changed = {name: value.roll(1, 0) for name, value in data.kwargs.items() if isinstance(value, Tensor)}
-                after = self.response(Arguments(tuple(rolled), {**data.kwargs, **changed}))[1]
-            if all(map(torch.equal, before, after)):
-                return False
-        except Exception:  # whatever a model does with rows that it does not expect
-            pass
+                sites, before = self.response(conditions)
+        except Exception:  # an error that is told where the model is called as ever
+            return not self._runs(data)
+        is_named = bool(set(self.calls.named_arguments(data)) & set(sites))
+        if is_named or any(site.is_observed for site in sites.values()):
+            return False
+        args, kwargs = conditions.args, conditions.kwargs
+        rolled = Arguments(tuple(map(_rolled, args)), {name: _rolled(value) for name, value in kwargs.items()})
+        after = self.response(rolled)[1]
+        return not all(map(torch.equal, before, after)) or not self._runs(data)
+
+    def _runs(self, arguments: Arguments) -> bool:
+        """Whether the model can be called so; it leaves no effect."""
         try:
             with dropped_parameters():
-                self.response(conditions)
-        except Exception:  # an error that is told where the model is called as ever
+                self.response(arguments)
+        except Exception:  # whatever a model does with rows that it does not expect
             return False
         return True
 
@@ -210,6 +212,10 @@ class ImplicitModel(Player):
         if self.parameters.get(name) is leaf or not self.fill(name, leaf):
             return None
         return pyro.get_param_store()[name]
+
+
+def _rolled(value: Any) -> Any:
+    return value.roll(1, 0) if isinstance(value, Tensor) and value.dim() else value
 
 
 def _only_candidate(found: dict[str, Site]) -> tuple[str, ...]:
