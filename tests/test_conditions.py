@@ -364,6 +364,7 @@ def test_a_covariate_that_the_model_registers_is_a_condition():
     assert torch.equal(x, X) and not (labels == LABELS).any()
 
 
+@pytest.mark.slow
 def test_compiled_steps_judge_the_same():
     def losses(compile):
         pyro.clear_param_store()
@@ -395,6 +396,26 @@ def test_the_generator_draws_between_conditions_too():
     inference.step(X[:16], c, player="generator")
     assert torch.equal(seen[0], c) and len(seen) == 2
     torch.testing.assert_close(seen[1], (c + c.roll(-1)) / 2)
+
+
+def test_the_loss_of_what_is_drawn_between_is_added():
+    """Reed et al. (2016), equation 5, with the loss of NonSaturating, -log D."""
+
+    def model(c):
+        scale = pyro.param("scale", torch.tensor(2.0))
+        with pyro.plate("data", len(c)):
+            return pyro.deterministic("x", scale * c, event_dim=0)
+
+    network, c = nn.Linear(2, 1), torch.randn(16)
+
+    def discriminator(x, c):
+        return network(torch.stack([x, c], 1))[:, 0]
+
+    inference = GANInference(model, discriminator, loss=NonSaturating(), interpolate_conditions=True)
+    middle = (c + c.roll(-1)) / 2
+    expected = -sum(logsigmoid(discriminator(2 * each, each)).mean() for each in (c, middle))
+    torch.testing.assert_close(inference.evaluate_loss(X[:16], c).generator, expected.detach())
+    torch.testing.assert_close(inference.step(X[:16], c, player="generator").generator, expected.detach())
 
 
 @pytest.mark.parametrize(

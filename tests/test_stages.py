@@ -188,6 +188,7 @@ def test_a_state_of_stages_goes_on(builds_itself, tmp_path):
         assert torch.equal(one, another)
 
 
+@pytest.mark.slow
 def test_compiled_stages_are_the_same():
     def losses(compile):
         pyro.clear_param_store()
