@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide, Standardized
+from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide, CaptionEmbedding, LabelEmbedding, Standardized
 from pyro_gan.inference import (
     AdversarialInference,
     BiGANInference,
@@ -18,8 +18,10 @@ __all__ = [
     "AutoDiscriminator",
     "AutoImplicitGuide",
     "BiGANInference",
+    "CaptionEmbedding",
     "GANInference",
     "ImplicitKLqp",
+    "LabelEmbedding",
     "Standardized",
     "StepLosses",
     "WGANInference",

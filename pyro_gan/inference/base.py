@@ -105,6 +105,7 @@ class AdversarialInference(Stepping):
         self.compile(compile)
         self.parts, self.report, self.drift = parts, None, None
         is_taken = train(self, batches, num_steps, all_callbacks, keeper)
+        self.note_categories(batches.whole)
         self.drift = next((each.drift for each in schedule if isinstance(each, WarnOfFailures)), None)
         if parts is not None and is_taken:
             self.report = report_of_run(self, progress)
@@ -185,7 +186,8 @@ class AdversarialInference(Stepping):
 
         Args:
             num_samples: The number of rows.
-            args: The model's arguments. By default a model that needs some is given those of the last step.
+            args: The model's arguments, such as conditions: one for each row, or one for all. Where the model takes the
+                data too, conditions alone will do. By default a model that needs some is given those of the last step.
             averaged: Whether to draw with the moving averages of the parameters, which `ema_decay` keeps.
 
         Returns:
@@ -194,10 +196,11 @@ class AdversarialInference(Stepping):
 
         Raises:
             TypeError: `num_samples` is no integer, or the model's arguments are missing.
-            ValueError: `num_samples` is not positive, the model draws no rows, or no averages are kept.
+            ValueError: `num_samples` is not positive, the model draws no rows, or no averages are kept; or a condition
+                has another length, another shape than the data's, or a category that these have not.
         """
         num_samples = positive_integer("num_samples", num_samples)
-        arguments = self.model.calls.sample_arguments(args, self.last_arguments(), num_samples)
+        arguments = self.sample_arguments(num_samples, args)
         if averaged:
             if not self.model.is_known:  # its parameters have not been met
                 self.model.look_at(arguments)
@@ -239,6 +242,8 @@ class AdversarialInference(Stepping):
 
         Args:
             x: Rows of the compared site, with shape :math:`(N, *)`; where several are compared, a mapping by site.
+                Where the discriminator is told conditions, a tuple (x, c) or a mapping with these. Of stages, the rows
+                of one of them, in a mapping.
 
         Returns:
             The estimate for each row in nats, with shape :math:`(N,)`. Where the loss leaves a constant open, it is

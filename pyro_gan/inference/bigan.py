@@ -16,7 +16,7 @@ from pyro_gan.callbacks import Callback, EndBeforeOverfitting
 from pyro_gan.checks import is_real_number, listed, shown
 from pyro_gan.inference.energy import energy_score, label_score, score_of
 from pyro_gan.inference.guided import GuidedInference
-from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
+from pyro_gan.inference.options import DiscriminatorChoice, LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.players.batch import Batch, mapped, named, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments, as_precise, places
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
@@ -106,7 +106,7 @@ class BiGANInference(GuidedInference):
         self,
         model: Callable[..., Any],
         guide: Callable[..., Any],
-        discriminator: Callable[..., Tensor] | None = None,
+        discriminator: DiscriminatorChoice = None,
         optim: OptimizerChoice = None,
         optim_d: OptimizerChoice = None,
         *,

@@ -274,6 +274,21 @@ class Minibatches:
         with kept_random_state(self.stream.device):
             return transformed(rows, self.transform, self.stream.device)
 
+    def whole(self, place: Any) -> Tensor | None:
+        """All rows of an element of the data, where they are at hand and no transform changes them.
+
+        Args:
+            place: The element's name or number.
+        """
+        stream, changed = self.stream, self.many()
+        if not isinstance(stream, Gathered) or changed is None:
+            return None
+        before, after = dict(named(stream.spread_out(MANY))).get(place), dict(named(changed)).get(place)
+        is_same = (
+            before is not None and after is not None and before.dtype == after.dtype and torch.equal(before, after)
+        )
+        return dict(named(stream.arrays)).get(place) if is_same else None
+
     def many(self) -> Batch | None:
         """Up to 1,024 rows from all over the data, transformed, where all of them are at hand; nothing moves on."""
         if not isinstance(self.stream, Gathered):
