@@ -11,6 +11,7 @@ from pyro_gan.inference import (
     StepLosses,
     WGANInference,
 )
+from pyro_gan.simulations import Simulations, simulate
 
 __version__ = version("pyro_gan")
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "BiGANInference",
     "GANInference",
     "ImplicitKLqp",
+    "Simulations",
     "Standardized",
     "StepLosses",
     "WGANInference",
+    "simulate",
 ]

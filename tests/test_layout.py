@@ -52,6 +52,7 @@ ORDER = [
     *("training.interrupts", "training.hooks", "training.checkpoint", "training.resuming", "training.loop"),
     *("callbacks.base", "callbacks.progress", "callbacks.schedules", "callbacks.evaluation", "callbacks.records"),
     *("callbacks.failures", "callbacks"),
+    *("simulations.drawing", "simulations.shards", "simulations.simulating", "simulations"),
     *(
         "auto.spread",
         "auto.coordinates",
@@ -124,7 +125,9 @@ def test_folders_stand_one_above_the_other():
     assert len([name for name, _ in itertools.groupby(folders)]) == len(set(folders))
 
 
-@pytest.mark.parametrize("folder", ["players", "training", "callbacks", "penalties", "losses", "auto", "inference"])
+@pytest.mark.parametrize(
+    "folder", ["players", "training", "callbacks", "penalties", "losses", "auto", "simulations", "inference"]
+)
 def test_files_of_the_engine_can_be_seen_whole(folder):
     lengths = {path: len(path.read_text().splitlines()) for path in (PACKAGE / folder).glob("*.py")}
     assert max(lengths.values()) <= 400
