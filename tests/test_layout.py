@@ -16,6 +16,7 @@ import pyro_gan
 PACKAGE = Path(pyro_gan.__file__).parent
 ORDER = [
     "checks",
+    "processes",
     *("losses.base", "losses.games", "losses.divergences", "losses"),
     *("penalties.base", "penalties.scales", "penalties.gradients", "penalties.clipping", "penalties"),
     *("recipes", "export"),
@@ -37,13 +38,16 @@ ORDER = [
     *("players.supports", "players.discrete"),
     *("players.handler", "players.calls", "players.player", "players.discriminator", "players.model"),
     *("players.dependence", "players.replicates"),
-    *("training", "training.clock", "training.minibatches", "training.samples", "training.averaging", "training.reach"),
+    *("training", "training.clock", "training.noise", "training.streams", "training.minibatches"),
+    *("training.samples", "training.averaging", "training.reach"),
     *(
         "training.divergence",
         "training.optimizer_state",
         "training.optimizers",
         "training.record",
         "training.step",
+        "training.distributed",
+        "training.failing",
         "training.units",
         "training.cautions",
         "training.look",
