@@ -33,7 +33,7 @@ class Processes:
         self.rank = distributed.get_rank()
         self.size = distributed.get_world_size()
         # What is said beside gradients goes over the hosts, and waits for no device.
-        self.hosts = distributed.new_group(backend="gloo")
+        self.hosts: Any = distributed.new_group(backend="gloo")
 
     @property
     def is_first(self) -> bool:
@@ -133,11 +133,16 @@ def _initialize() -> None:
     if has_devices:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     distributed.init_process_group("cpu:gloo,cuda:nccl" if has_devices else "gloo", timeout=TIMEOUT)
-    atexit.register(_leave)
+    _known["is_own"] = True
 
 
+@atexit.register
 def _leave() -> None:
-    if distributed.is_initialized() and not _known.get("has_failed"):
+    """Let go of groups before the interpreter ends, whose threads may not outlive it."""
+    if "processes" in _known:
+        _known.pop("processes").hosts = None
+    _known.pop("group", None)
+    if _known.pop("is_own", False) and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
