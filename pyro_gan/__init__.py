@@ -11,6 +11,7 @@ from pyro_gan.inference import (
     StepLosses,
     WGANInference,
 )
+from pyro_gan.simulations import Simulations, simulate
 
 __version__ = version("pyro_gan")
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "GANInference",
     "ImplicitKLqp",
     "LabelEmbedding",
+    "Simulations",
     "Standardized",
     "StepLosses",
     "WGANInference",
+    "simulate",
 ]

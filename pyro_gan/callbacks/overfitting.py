@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from pyro_gan.callbacks.base import Callback, Inference
+from pyro_gan.processes import agreed
 from pyro_gan.training.averaging import Mean
 
 FIRST = 100
@@ -69,11 +70,11 @@ class EndBeforeOverfitting(Callback):
 
     def _compare(self, inference: Inference, scores: Tensor) -> None:
         """Hold scores against the best, and shorten the run where they have risen twice."""
-        clock = inference.clock
-        if self.best is None or scores.mean() < self.best.mean():
-            self.best, self.best_at, self.has_risen = scores, clock.done, False
-            return
-        had_risen, self.has_risen = self.has_risen, _errors_above(scores, self.best) > CHANCE
+        clock, best, had_risen = inference.clock, self.best, self.has_risen
+        above = agreed(lambda: -math.inf if best is None else _errors_above(scores, best))
+        self.has_risen = above > CHANCE
+        if above < 0:
+            self.best, self.best_at = scores, clock.done
         if had_risen and self.has_risen and clock.num_left > self.best_at:
             clock.shorten(clock.done + self.best_at, REASON)
             self.mean = None

@@ -19,6 +19,7 @@ from pyro_gan.inference.stepping import Stepping
 from pyro_gan.inference.verdict import Report
 from pyro_gan.players.batch import resized_batch
 from pyro_gan.players.exclusive import one_at_a_time
+from pyro_gan.processes import found
 from pyro_gan.training.checkpoint import Folder, read_file, write_file
 from pyro_gan.training.compiled import use_compiled
 from pyro_gan.training.divergence import OnDivergence, check_on_divergence
@@ -56,7 +57,7 @@ class AdversarialInference(Stepping):
         keep: int = 3,
         resume: Resume = "auto",
     ) -> Self:
-        """Train on data.
+        """Train on data; with the other processes, where torchrun or torch.distributed has started several.
 
         Args:
             data: The observations: a tensor or array with shape `(num_rows, *event_shape)`, a tuple of such or a
@@ -95,7 +96,7 @@ class AdversarialInference(Stepping):
         parts = None if held_out is None else kept_apart(data, held_out, self.device, transform, invalid)
         data = data if parts is None else parts.train
         shown = [*progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
-        batches = minibatches(data, batch_size, self.device, transform, invalid)
+        batches = minibatches(data, batch_size, self.device, transform, invalid, found())
         schedule = self.schedule(batches)
         all_callbacks = [*schedule, *shown]
         every = positive_integer("checkpoint_every", checkpoint_every)

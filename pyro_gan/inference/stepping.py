@@ -22,8 +22,11 @@ from pyro_gan.players.calls import Arguments
 from pyro_gan.players.conditions import Condition, asked, categories
 from pyro_gan.players.exclusive import one_at_a_time
 from pyro_gan.players.first_look import builds_itself_later, kept_buffers, kept_random_state, take_buffers
+from pyro_gan.processes import found, quiet
 from pyro_gan.training.clock import Clock
+from pyro_gan.training.distributed import Together
 from pyro_gan.training.divergence import MEND, Diverged
+from pyro_gan.training.failing import one_for_all
 from pyro_gan.training.look import MoreRows, drawn_for_many, first_rows, look
 from pyro_gan.training.minibatches import Minibatches
 from pyro_gan.training.objective import discriminator_loss
@@ -91,7 +94,19 @@ class Stepping(Algorithm):
 
     @one_at_a_time
     def take_step(self, batches: Iterator[Batch], player: PlayerName | None = None) -> StepRecord:
-        """Take one step on a stream of minibatches, a fresh one for each update of the discriminator."""
+        """Take one step on a stream of minibatches, a fresh one for each update of the discriminator.
+
+        Where several processes train together, all of them take it.
+        """
+        processes = found()
+        if processes is None:
+            self._step.together = None
+        elif self._step.together is None or self._step.together.processes is not processes:
+            self._step.together = Together(processes)
+        with one_for_all(processes, self.num_steps_taken + 1):
+            return self._take_step(batches, player)
+
+    def _take_step(self, batches: Iterator[Batch], player: PlayerName | None) -> StepRecord:
         if self.average is not None and self.average.is_applied:
             raise ValueError(
                 "within averaged() the parameters have the values of their averages, which a step would train and "
@@ -105,8 +120,13 @@ class Stepping(Algorithm):
                 f"the data ran out at step {self.num_steps_taken + 1}: an iterator can be read only once. Pass "
                 "something that can be read again, such as a list or a DataLoader, or an endless generator."
             )
+        together = self._step.together
         if not self._is_ready or self._blanks:
-            self._get_ready_to_train(minibatches[0], batches.many if isinstance(batches, Minibatches) else None)
+            many = batches.many if isinstance(batches, Minibatches) else None
+            with quiet(None if together is None else together.processes):
+                self._get_ready_to_train(minibatches[0], together.many(many, minibatches[0]) if together else many)
+        if together is not None:
+            together.meet(self.players(), self.device)
         self._last_batch = minibatches[-1]
         for_discriminator = minibatches[:k] if player != "generator" else ()
         for_generator = minibatches[-g:] if player != "discriminator" else ()

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from pyro_gan.checks import listed
 from pyro_gan.losses import Loss
 from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction
-from pyro_gan.players.batch import Batch
+from pyro_gan.players.batch import Batch, number_of_rows
 from pyro_gan.players.discriminator import Discriminator, leaves
 from pyro_gan.players.first_look import kept_buffers, kept_random_state, restore_buffer
 from pyro_gan.players.player import Player
 from pyro_gan.players.selection import Selection
+from pyro_gan.processes import Processes, as_one
 from pyro_gan.training.averaging import MovingAverage
 from pyro_gan.training.divergence import Diverged, Divergence, OnDivergence, Seen, are_finite, beginning, message
 from pyro_gan.training.objective import discriminator_loss
@@ -81,6 +83,22 @@ class Gradients(NamedTuple):
     fake_logits: Tensor | None = None
 
 
+class Averaging(Protocol):
+    """What makes one gradient of those of many processes: :class:`~pyro_gan.training.distributed.Together`."""
+
+    processes: Processes
+    diverged: list[int]
+
+    def meet(self, players: Mapping[str, Player], device: torch.device) -> None:
+        """Where parameters are new, give all processes the same."""
+
+    def many(self, many: Callable[[], Batch | None] | None, batch: Batch) -> Callable[[], Batch | None]:
+        """Gives rows from all over the data of all processes."""
+
+    def average(self, found: Gradients, num_rows: int, leaves: Mapping[str, Tensor]) -> Gradients:
+        """The mean of all processes' gradients."""
+
+
 GradientFunction = Callable[[Batch], Gradients]
 
 PlayerName = Literal["generator", "discriminator"]
@@ -98,6 +116,8 @@ class Step:
         self.for_discriminator: GradientFunction = self.discriminator_gradients
         self.for_generator: GradientFunction = self.generator_gradients
         self.divergence = Divergence()
+        self.together: Averaging | None = None
+        """The processes that take the steps, where there are several."""
         self._reach = Reach()
         self._shared: Samples | None = None
         self._seen: Seen | None = None
@@ -109,7 +129,7 @@ class Step:
     def __getstate__(self) -> dict[str, Any]:
         """A copy is in no step."""
         none = dict.fromkeys(("_shared", "_seen", "_start", "_with_buffers"))
-        return {**vars(self), **none, "_reach": Reach(), "_before": []}
+        return {**vars(self), **none, "_reach": Reach(), "_before": [], "together": None}
 
     def take_eagerly(self) -> None:
         """Compute gradients operation by operation."""
@@ -204,7 +224,12 @@ class Step:
         # Compiled code does not show what it saw, but an eager run from the same state does.
         self._start = None if function == self._eager(player) else torch.get_rng_state()
         self._before = self._held_by_buffers()
-        return function(batch)
+        if self.together is None:
+            return function(batch)
+        with as_one(self.together.processes):
+            found = function(batch)
+        leaves = self.game.generator_parameters() if is_generator else self.game.discriminator.parameters
+        return self.together.average(found, number_of_rows(batch), leaves)
 
     def _update(self, player: PlayerName, found: Gradients, batch: Batch) -> None:
         """Update a player along its gradients where they are finite; a device decides that by itself."""
@@ -259,7 +284,10 @@ class Step:
             with kept_random_state(game.device), kept_buffers(), suppress(ValueError):
                 torch.set_rng_state(self._start)
                 self._eager(player)(batch)
-        began = beginning(self._seen, (found.real_logits, found.fake_logits), batch)
+        logits = (found.real_logits, found.fake_logits) if self.together is None else ()
+        began = beginning(self._seen, logits, batch)
+        if self.together is not None and self.together.diverged:
+            began += f", on rank {listed(self.together.diverged)}"
         self.divergence.meet(game.on_divergence, player, message(player, found, game.num_steps_taken + 1, began))
 
     def meet(self) -> None:
