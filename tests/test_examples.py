@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RUNS = {
+    "beside.py": (["--num-steps", "20", "--num-simulations", "500"], ["beside.png"]),
     "bigan.py": (["--num-steps", "20", "--num-classifier-steps", "20"], ["bigan.png"]),
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
     "evidence/digits.py": (["--quick"], ["digits_default.png", "digits_vae.png", "digits_k-means.png"]),
