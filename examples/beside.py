@@ -2,7 +2,8 @@
 
 Five waiting times have an unknown rate. Their likelihood is known, so SVI can have it, and the exact posterior is known
 to compare with; the others see simulations alone. The table has mean and deviation of the posterior for one
-observation, and the seconds that training took. Takes some three minutes on one core; sbi is left out where it is not installed.
+observation, and the seconds that training took. Takes some three minutes on one core; sbi is left out where it is not
+installed.
 
     python examples/beside.py --out output/beside
 """
