@@ -37,7 +37,15 @@ ORDER = [
     *("players.supports", "players.discrete"),
     *("players.handler", "players.calls", "players.player", "players.discriminator", "players.model"),
     *("players.dependence", "players.replicates"),
-    *("training", "training.clock", "training.minibatches", "training.samples", "training.averaging", "training.reach"),
+    *(
+        "training",
+        "training.clock",
+        "training.invalid",
+        "training.minibatches",
+        "training.samples",
+        "training.averaging",
+        "training.reach",
+    ),
     *(
         "training.divergence",
         "training.optimizer_state",
@@ -51,7 +59,7 @@ ORDER = [
     *("training.python_state", "training.tracing", "training.captured", "training.compiled"),
     *("training.interrupts", "training.hooks", "training.checkpoint", "training.resuming", "training.loop"),
     *("callbacks.base", "callbacks.progress", "callbacks.schedules", "callbacks.evaluation", "callbacks.records"),
-    *("callbacks.failures", "callbacks"),
+    *("callbacks.failures", "callbacks.overfitting", "callbacks"),
     *(
         "auto.spread",
         "auto.coordinates",

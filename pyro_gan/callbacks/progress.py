@@ -9,6 +9,7 @@ from tqdm import TqdmWarning
 
 from pyro_gan.callbacks.base import Callback, Inference
 from pyro_gan.checks import positive_integer
+from pyro_gan.training.clock import Clock
 
 with warnings.catch_warnings():  # that a notebook has no widgets: lines serve there as well
     warnings.simplefilter("ignore", TqdmWarning)
@@ -21,9 +22,13 @@ class ProgressBar(Callback):
     is_side_channel = True
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
-        self.bar = tqdm(total=num_steps, initial=inference.clock.done, unit="step", dynamic_ncols=True)
+        total, done = inference.clock.num_steps, inference.clock.done
+        self.bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True)
 
     def on_read(self, inference: Inference) -> None:
+        if inference.clock.num_steps < self.bar.total:
+            self.bar.write(ends_early(inference.clock), file=sys.stderr)
+            self.bar.total = inference.clock.num_steps
         self.bar.set_postfix_str(describe(inference.history), refresh=False)
         self.bar.update(inference.clock.done - self.bar.n)
 
@@ -44,13 +49,17 @@ class ProgressLines(Callback):
         self.every = None if every is None else positive_integer("print_every", every)
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
-        self.num_steps, self.spacing = num_steps, self.every or max(1, num_steps // 10)
+        self.num_steps, self.spacing = inference.clock.num_steps, self.every or max(1, num_steps // 10)
         if inference.clock.done:
-            print(f"going on from step {inference.clock.done}/{num_steps}", file=sys.stderr)
-        self.next = min((inference.clock.done // self.spacing + 1) * self.spacing, num_steps)
+            print(f"going on from step {inference.clock.done}/{self.num_steps}", file=sys.stderr)
+        self.next = min((inference.clock.done // self.spacing + 1) * self.spacing, self.num_steps)
 
     def on_read(self, inference: Inference) -> None:
         done = inference.clock.done
+        if inference.clock.num_steps < self.num_steps:
+            print(ends_early(inference.clock), file=sys.stderr)
+            self.num_steps = inference.clock.num_steps
+            self.next = min(self.next, self.num_steps)
         while self.next <= done:
             position = self.next - done - 1
             print(f"step {self.next}/{self.num_steps}: {describe(inference.history, position)}", file=sys.stderr)
@@ -72,6 +81,19 @@ class CompilationTime(Callback):
             text = f"compiled in {seconds - self.told:.1f} s; torch keeps a part of it for later processes"
             tqdm.write(text, file=sys.stderr)
             self.told = seconds
+
+
+def ends_early(clock: Clock) -> str:
+    """That a run takes fewer steps than it was asked for, and why.
+
+    Example:
+        >>> clock = Clock()
+        >>> with clock.running(1000):
+        ...     clock.shorten(400, "since it has settled")
+        ...     print(ends_early(clock))
+        the run ends at step 400 instead of 1000, since it has settled
+    """
+    return f"the run ends at step {clock.num_steps} instead of {clock.asked}, {clock.reason}"
 
 
 def describe(history: dict[str, list[Any]], position: int = -1) -> str:

@@ -34,6 +34,7 @@ from pyro_gan.players.selection import Selection
 from pyro_gan.recipes import default_loss, default_penalties
 from pyro_gan.training.averaging import MovingAverage
 from pyro_gan.training.divergence import OnDivergence, check_on_divergence
+from pyro_gan.training.minibatches import Minibatches
 from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
 from pyro_gan.training.samples import Samples
 from pyro_gan.training.step import total
@@ -134,8 +135,13 @@ class Algorithm(ABC):
             found = found + score_function(terms, samples.log_densities)
         return found if samples.log_factor is None else found - samples.log_factor
 
-    def schedule(self) -> list[Callback]:
-        """What a run does along its course: rates fall that the user left to it, and failures are told of."""
+    def schedule(self, batches: Minibatches) -> list[Callback]:
+        """What a run does along its course: rates fall that the user left to it, and failures are told of.
+
+        Args:
+            batches: The run's data.
+        """
+        del batches
         return [FallingRates(), WarnOfFailures()]
 
     def players(self) -> dict[str, Player]:

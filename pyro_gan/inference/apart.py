@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 from pyro_gan.checks import is_real_number, shown
 from pyro_gan.players.batch import Batch, as_batch, is_array, mapped, number_of_rows
-from pyro_gan.training.minibatches import Invalid, without_invalid
+from pyro_gan.training.invalid import Invalid, without_invalid
 
 FEWEST_ROWS = 20
 """The fewest held-out rows that draws are compared with."""

@@ -22,8 +22,9 @@ from pyro_gan.players.exclusive import one_at_a_time
 from pyro_gan.training.checkpoint import Folder, read_file, write_file
 from pyro_gan.training.compiled import use_compiled
 from pyro_gan.training.divergence import OnDivergence, check_on_divergence
+from pyro_gan.training.invalid import Invalid
 from pyro_gan.training.loop import train
-from pyro_gan.training.minibatches import Invalid, minibatches
+from pyro_gan.training.minibatches import minibatches
 from pyro_gan.training.record import note, noted
 from pyro_gan.training.resuming import Keeper, Resume, content_of
 from pyro_gan.training.samples import Samples
@@ -92,9 +93,10 @@ class AdversarialInference(Stepping):
         """
         num_steps = positive_integer("num_steps", num_steps)
         parts = None if held_out is None else kept_apart(data, held_out, self.device, transform, invalid)
-        data, schedule = data if parts is None else parts.train, self.schedule()
+        data = data if parts is None else parts.train
         shown = [*progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
         batches = minibatches(data, batch_size, self.device, transform, invalid)
+        schedule = self.schedule(batches)
         all_callbacks = [*schedule, *shown]
         every = positive_integer("checkpoint_every", checkpoint_every)
         folder = None if checkpoint is None else Folder(checkpoint, keep)

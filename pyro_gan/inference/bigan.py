@@ -2,26 +2,38 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
+from operator import itemgetter
 from typing import Any, Unpack
 
+import pyro
 import torch
 from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
+from pyro_gan.callbacks import Callback, EndBeforeOverfitting
 from pyro_gan.checks import is_real_number, listed, shown
 from pyro_gan.inference.energy import energy_score, label_score, score_of
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
-from pyro_gan.players.batch import Batch, named, number_of_rows
+from pyro_gan.players.batch import Batch, mapped, named, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments, as_precise, places
+from pyro_gan.players.first_look import kept_buffers, kept_random_state
 from pyro_gan.players.handler import Draw
 from pyro_gan.recipes import posterior_penalties
+from pyro_gan.training.minibatches import Minibatches
 from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.samples import Samples
 
 ENERGY_WEIGHT = 3.0
 """The default weight of the energy score: with less, guides are too sure of themselves; with more, less sharp."""
+
+MOST_TO_VALIDATE = 1000
+"""The most simulations that a run keeps apart."""
+
+DRAWS_TO_VALIDATE = 4
+"""The draws of the guide, two at once, by which it is scored on each."""
 
 
 class BiGANInference(GuidedInference):
@@ -52,6 +64,10 @@ class BiGANInference(GuidedInference):
         energy_weight: The weight of the guide's energy score on draws of the model beside the loss of the game, at
             least 0. By default 3 where the model has no parameters to train and the data hold its observed sites as
             they are, so that the guide can be called on draws of them; else 0.
+        validation: The part of simulations that a run keeps apart, from 0 for none to below 1, and at most 1,000. Where
+            the guide's energy score on these rises again, it begins to know the others by heart: the run then ends
+            early (:class:`~pyro_gan.callbacks.EndBeforeOverfitting`). Draws of the model that each step makes anew,
+            and rows that do not lie in arrays, are not kept.
         options: As of :class:`GANInference`; `site` names the compared sites, latent and observed, where not all are.
 
     A minibatch that holds the latent sites too, by name, as from `run({"z": ..., "x": ...})`, stands for draws of the
@@ -95,10 +111,13 @@ class BiGANInference(GuidedInference):
         penalty: PenaltyChoice = None,
         discriminator_steps: int = 2,
         energy_weight: float | None = None,
+        validation: float = 0.1,
         **options: Unpack[SharedOptions],
     ) -> None:
         if energy_weight is not None and not (is_real_number(energy_weight) and 0 <= energy_weight < math.inf):
             raise ValueError(f"energy_weight must be a number of at least 0, or None, but is {shown(energy_weight)}.")
+        if not (is_real_number(validation) and 0 <= validation < 1):
+            raise ValueError(f"validation must be a part of the data from 0 to below 1, but is {shown(validation)}.")
         super().__init__(
             model,
             guide,
@@ -111,6 +130,7 @@ class BiGANInference(GuidedInference):
             **options,
         )
         self.energy_weight = energy_weight
+        self.validation = validation
         self._penalty_is_open = loss is None and penalty is None
 
     def get_to_know(self, batch: Batch) -> None:
@@ -118,6 +138,10 @@ class BiGANInference(GuidedInference):
         if self._penalty_is_open and self._weight():
             self.penalties = posterior_penalties()
         self._penalty_is_open = False
+
+    def schedule(self, batches: Minibatches) -> list[Callback]:
+        early = EndBeforeOverfitting(partial(self._scores_of_validation, batches))
+        return [early, *super().schedule(batches)]  # rates follow it at the same step
 
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
@@ -157,6 +181,26 @@ class BiGANInference(GuidedInference):
             return samples
         score = -weight * self._score(self.guide.calls.arguments(self.visible(simulated)), samples).mean()
         return samples._replace(log_factor=score if samples.log_factor is None else samples.log_factor + score)
+
+    def _scores_of_validation(self, batches: Minibatches) -> Tensor | None:
+        """The guide's scores on simulations that the run keeps apart, with the same random numbers at each call."""
+        last = self.last_batch()
+        if self.global_sites or last is None or not self.are_simulations(last) or not self._weight():
+            return None
+        rows = batches.keep_apart(self.validation, MOST_TO_VALIDATE) if self.validation else None
+        if rows is None:
+            return None
+        size, number = number_of_rows(last), number_of_rows(rows)
+        whole = resized_batch(rows, -(-number // size) * size)  # a guide may rely on the size of a minibatch
+        pieces = [mapped(whole, itemgetter(slice(at, at + size))) for at in range(0, number, size)]
+        with torch.no_grad(), kept_buffers(), kept_random_state(self.device):
+            pyro.set_rng_seed(0)
+            return torch.cat([self._mean_score(piece) for piece in pieces])[:number]
+
+    def _mean_score(self, batch: Batch) -> Tensor:
+        """The scores of a few draws of the guide for each simulation."""
+        arguments = self.guide.calls.arguments(self.visible(batch))
+        return torch.stack([self._score(arguments, self.draw(batch)) for _ in range(DRAWS_TO_VALIDATE)]).mean(0)
 
     def _weight(self) -> float:
         """The energy score's weight, once the model has been run."""

@@ -35,6 +35,7 @@ from pyro_gan.players.handler import Draw, joined
 from pyro_gan.players.model import ImplicitModel
 from pyro_gan.players.observations import Observations
 from pyro_gan.players.player import Player
+from pyro_gan.training.minibatches import Minibatches
 from pyro_gan.training.optimizers import OptimizerChoice
 
 
@@ -73,8 +74,8 @@ class Guiding(AdversarialInference):
     def players(self) -> dict[str, Player]:
         return {**super().players(), "guide": self.guide}
 
-    def schedule(self) -> list[Callback]:
-        return [*super().schedule(), FinalMean(defaults_only=True)]
+    def schedule(self, batches: Minibatches) -> list[Callback]:
+        return [*super().schedule(batches), FinalMean(defaults_only=True)]
 
     def run_model(self, arguments: Arguments, num_rows: int, given: Mapping[str, Tensor] | None = None) -> Draw:
         """Run the model for rows: once or, where a run draws a single row, once for each.

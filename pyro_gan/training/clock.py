@@ -18,6 +18,8 @@ class Clock:
         runs: The number of runs that have come to their end; one that was cut off is not counted.
         done: The steps that the present run, or the last one, has taken.
         num_steps: The steps that it is to take.
+        asked: The steps that were asked for, which are more where it is to end early.
+        reason: Why it is to.
         is_running: Whether a run is under way.
     """
 
@@ -26,6 +28,8 @@ class Clock:
         self.runs = 0
         self.done = 0
         self.num_steps = 0
+        self.asked = 0
+        self.reason = ""
         self.is_running = False
         self.folders: set[str] = set()
         """The folders that its runs write checkpoints to, or went on from."""
@@ -41,18 +45,21 @@ class Clock:
         return min(1.0, self.done / self.num_steps) if self.is_running else 0.0
 
     @contextmanager
-    def running(self, num_steps: int, done: int = 0) -> Iterator[None]:
+    def running(self, num_steps: int, done: int = 0, asked: int | None = None) -> Iterator[None]:
         """A context for a run.
 
         Args:
             num_steps: The steps that it is to take.
             done: The steps of it that were taken before, by a process that was cut off.
+            asked: The steps that were asked for, where it is known already to end early.
 
         Raises:
             ValueError: A run is under way.
         """
         self.check_idle("run")
         self.num_steps, self.done, self.is_running = num_steps, done, True
+        self.asked = num_steps if asked is None else asked
+        self.reason = ""
         try:
             yield
         finally:
@@ -62,6 +69,15 @@ class Clock:
         """Count a step of the run."""
         self.step += 1
         self.done += 1
+
+    def shorten(self, num_steps: int, reason: str) -> None:
+        """Have the run end earlier; whatever follows its course, such as rates, is further along from now on.
+
+        Args:
+            num_steps: The steps that it is to take instead, where these are fewer; at least those that are done.
+            reason: Why, in a few words, for whoever watches.
+        """
+        self.num_steps, self.reason = max(self.done, min(num_steps, self.num_steps)), reason
 
     def complete(self) -> None:
         """The run has come to its end."""

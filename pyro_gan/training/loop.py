@@ -61,7 +61,7 @@ def train(
             go_on(point, inference.device)
             return False
         told, recorder = Callbacks(inference, callbacks), inference.recorder
-        with clock.running(point.num_steps, point.done):
+        with clock.running(point.num_steps, point.done, num_steps):
             try:
                 told.start(num_steps)
                 if not clock.num_left:  # all steps were taken, but callbacks have still to be told

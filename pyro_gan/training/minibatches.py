@@ -8,12 +8,11 @@ A stream knows its place, so that a run that was cut off goes on with the rows t
 """
 
 import hashlib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from weakref import WeakValueDictionary
 
 import torch
@@ -21,15 +20,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_gan.checks import positive_integer, shown
-from pyro_gan.players.batch import Batch, as_batch, is_array, mapped, named, number_of_rows, valid_rows
+from pyro_gan.players.batch import Batch, as_batch, is_array, mapped, named, number_of_rows
 from pyro_gan.players.devices import creating_on
 from pyro_gan.players.first_look import RandomStates, kept_random_state, random_states, set_random_states
+from pyro_gan.training.invalid import Invalid, without_invalid
 
 MANY = 1024
 """The rows by which networks that build themselves standardize, where there are so many."""
 
-Invalid = Literal["raise", "exclude"]
-"""What is done about rows of the data that hold NaN or infinity."""
+SEED = 1
+"""The seed of the permutation by which rows are left out; another than that of rows to check by."""
 
 
 class Stream(ABC):
@@ -79,6 +79,9 @@ class Gathered(Stream):
         self.order: Tensor | None = None
         self.before: Tensor | None = None
         """The generator's state from which the order was drawn."""
+        self.apart: Tensor | None = None
+        """The places of the rows that are left out, and those of the others, once there are such."""
+        self.others: Tensor | None = None
 
     def __next__(self) -> Batch:
         if self.size == self.num_rows:
@@ -91,19 +94,38 @@ class Gathered(Stream):
         number = min(number, max(self.size, self.num_rows - 1))
         return mapped(self.arrays, lambda array: _gather(array, _spread_out(array, number)))
 
+    def keep_apart(self, number: int) -> Batch | None:
+        """Leave out rows from here on, the same of as many in whatever run and process.
+
+        Args:
+            number: How many, so far as enough are left for a minibatch.
+
+        Returns:
+            These rows, or `None` where there are none.
+        """
+        number = min(number, self.num_rows - self.size)
+        if self.apart is None and number:
+            self._leave_out(number)
+            self.order, self.start = None, 0
+        apart = self.apart
+        return None if apart is None else mapped(self.arrays, lambda array: _gather(array, apart))
+
     def description(self) -> dict[str, Any]:
         shapes = {str(name): list(array.shape) for name, array in named(self.arrays)}
         return {"shapes": shapes, "batch_size": self.size, "digest": self._digest}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"start": self.start, "before": self.before}
+        before = None if self.order is None else self.before
+        return {"start": self.start, "before": before, "apart": 0 if self.apart is None else len(self.apart)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.start, self.before = state["start"], state["before"]
+        if state.get("apart"):
+            self._leave_out(state["apart"])
         if self.before is not None:
             generator = torch.Generator(self.device)
             generator.set_state(self.before)
-            self.order = torch.randperm(self.num_rows, device=self.device, generator=generator)
+            self.order = self._permuted(generator)
 
     @cached_property
     def _digest(self) -> str:
@@ -113,18 +135,27 @@ class Gathered(Stream):
         if self.order is None:
             self.order = self._drawn_order()
         stop = self.start + self.size
-        if stop <= self.num_rows:
+        if stop <= len(self.order):
             index, self.start = self.order[self.start : stop], stop
             return index
         # The epoch's last rows and the next epoch's first fill one minibatch, so that none is short.
-        last, self.order, self.start = self.order[self.start :], self._drawn_order(), stop - self.num_rows
+        last, self.order, self.start = self.order[self.start :], self._drawn_order(), stop - len(self.order)
         return torch.cat([last, self.order[: self.start]])
 
     def _drawn_order(self) -> Tensor:
         if self.keeps_place:
             states = random_states(self.device)
             self.before = states.host if states.device is None else states.device
-        return torch.randperm(self.num_rows, device=self.device)
+        return self._permuted()
+
+    def _permuted(self, generator: torch.Generator | None = None) -> Tensor:
+        if self.others is None:
+            return torch.randperm(self.num_rows, device=self.device, generator=generator)
+        return self.others[torch.randperm(len(self.others), device=self.device, generator=generator)]
+
+    def _leave_out(self, number: int) -> None:
+        places = torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(SEED)).to(self.device)
+        self.apart, self.others = places[:number], places[number:]
 
 
 class Read(Stream):
@@ -225,6 +256,24 @@ class Minibatches:
     def __next__(self) -> Batch:
         return transformed(next(self.stream), self.transform, self.stream.device)
 
+    def keep_apart(self, part: float, most: int) -> Batch | None:
+        """Leave out a part of the rows from here on, where all of them are at hand.
+
+        Args:
+            part: The part, at most 1.
+            most: The most rows.
+
+        Returns:
+            These rows, transformed, or `None` where there are none.
+        """
+        if not isinstance(self.stream, Gathered):
+            return None
+        rows = self.stream.keep_apart(min(most, int(part * self.stream.num_rows)))
+        if rows is None:
+            return None
+        with kept_random_state(self.stream.device):
+            return transformed(rows, self.transform, self.stream.device)
+
     def many(self) -> Batch | None:
         """Up to 1,024 rows from all over the data, transformed, where all of them are at hand; nothing moves on."""
         if not isinstance(self.stream, Gathered):
@@ -297,35 +346,6 @@ def minibatches(
             f"minibatches, but is {shown(data)} ({type(data).__name__})."
         )
     return Minibatches(stream, transform)
-
-
-def without_invalid(arrays: Batch, batch_size: int) -> Batch:
-    """The rows that hold neither NaN nor infinity; how many others there are is told.
-
-    Raises:
-        ValueError: None are left, or no longer enough for a minibatch.
-    """
-    valid = valid_rows(arrays)
-    if valid is None:
-        return arrays
-    num_rows, left = len(valid), int(valid.sum())
-    if not left:
-        raise ValueError(
-            f"all {num_rows:,} rows of data hold NaN or infinity, so that invalid='exclude' leaves none. Check the "
-            "simulator, or the element of the data that is never finite."
-        )
-    if left < batch_size <= num_rows:
-        raise ValueError(
-            f"{num_rows - left:,} of {num_rows:,} rows of data hold NaN or infinity, so that invalid='exclude' leaves "
-            f"{left:,}, fewer than a minibatch of {batch_size:,}. Pass batch_size={left} or less, or more data."
-        )
-    warnings.warn(
-        f"left out {num_rows - left:,} of {num_rows:,} rows of data that hold NaN or infinity. What is learned is "
-        "conditional on there being none.",
-        RuntimeWarning,
-        stacklevel=4,
-    )
-    return mapped(arrays, lambda array: array[valid])
 
 
 def _digest(arrays: Batch) -> str:

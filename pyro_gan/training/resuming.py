@@ -44,7 +44,7 @@ class Point(NamedTuple):
     done: int
     """The steps of it that have been taken."""
     num_steps: int
-    """The steps that it has in all."""
+    """The steps that it has in all, fewer than were asked for where it is to end early."""
     is_skipped: bool = False
     """Whether a later run is under way, so that this one is over."""
     is_written: bool = False
@@ -121,9 +121,11 @@ class Keeper:
         self.inference.load_state_dict(content["state"])
         clock.runs = number - 1
         clock.folders.add(str(self.folder.path))
+        is_same = run.get("asked", run["num_steps"]) == num_steps  # and not one that was made longer
+        wanted = run["num_steps"] if is_same else num_steps
         ended_early = run["done"] < run["num_steps"]  # by a callback
-        is_written = run["is_over"] and (ended_early or run["done"] >= num_steps)
-        last = run["done"] if is_written else max(num_steps, run["done"])
+        is_written = run["is_over"] and (ended_early or run["done"] >= wanted)
+        last = run["done"] if is_written else max(wanted, run["done"])
         state = content["state"] if is_written else None
         return Point(run["done"], last, False, is_written, matched, states, self._batch(run), state)
 
@@ -142,6 +144,7 @@ class Keeper:
             "number": clock.runs if is_over else clock.runs + 1,
             "done": clock.done,
             "num_steps": clock.num_steps,
+            "asked": clock.asked,
             "is_over": is_over,
             "data": self.batches.stream.description(),
             "place": self.batches.stream.state_dict(),

@@ -1,0 +1,251 @@
+"""Runs that end early, where rows kept apart fit ever worse."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from latent_models import joint_discriminator, linear_rows, linear_simulator, noise_guide
+from models import network_model, networks
+
+from pyro_gan import AutoImplicitGuide, BiGANInference, GANInference
+from pyro_gan.callbacks import Callback, EndBeforeOverfitting
+from pyro_gan.training.minibatches import Gathered, minibatches
+
+ROWS = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+CPU = torch.device("cpu")
+NOISE = torch.randn(1000, generator=torch.Generator().manual_seed(1))
+
+
+class Scored(GANInference):
+    """One that follows scores."""
+
+    def follow(self, scores):
+        self.scores = scores
+        return self
+
+    def schedule(self, batches):
+        return [EndBeforeOverfitting(self.scores), *super().schedule(batches)]
+
+
+def make():
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    generator, discriminator = networks()
+    return Scored(network_model(generator, 2), discriminator)
+
+
+class Course:
+    """Scores of 1,000 rows that follow a course of means, with noise that repeats, so that all of it cancels."""
+
+    def __init__(self, means, noise=0.0):
+        self.means, self.noise, self.calls = means, noise, 0
+
+    def __call__(self):
+        self.calls += 1
+        own = torch.randn(1000, generator=torch.Generator().manual_seed(self.calls))
+        return self.means[min(self.calls - 1, len(self.means) - 1)] + NOISE + self.noise * own
+
+
+def test_a_run_ends_at_twice_the_step_at_which_scores_have_risen(capsys):
+    # Called at steps 1, 100, 200, 300: the best is at 200.
+    inference, course = make(), Course([2.0, 1.5, 1.0, 1.1], noise=0.1)
+    inference.follow(course).run(ROWS, num_steps=2000, batch_size=8)
+    assert inference.history["step"] == list(range(1, 601))
+    assert course.calls == 4
+    told = capsys.readouterr().err
+    assert told.count("the run ends at step 600 instead of 2000, since rows kept apart fit ever worse\n") == 1
+    assert "step 600/600" in told
+    noted = [value for value in inference.history["held_out_score"] if value == value]
+    assert noted == pytest.approx([1.5, 1.0, 1.1], abs=0.05)
+
+
+def test_rates_have_fallen_to_their_end_when_a_run_ends_early():
+    class Rates(Callback):
+        def __init__(self):
+            self.rates = []
+
+        def on_step(self, inference):
+            self.rates.append(inference.optim.optimizer.param_groups[0]["lr"])
+
+    rates = Rates()
+    inference = make().follow(Course([1.0, 1.0, 1.5]))
+    inference.run(ROWS, num_steps=2000, batch_size=8, progress=False, callbacks=rates)
+    assert len(rates.rates) == 400
+    assert rates.rates[198] == 2e-3
+    assert rates.rates[300] == pytest.approx(1e-3, rel=0.02)
+    assert rates.rates[-1] < 1e-5
+
+
+@pytest.mark.parametrize("means", [[1.0] * 4, [4.0, 3.0, 2.0, 1.0]])
+def test_a_run_whose_scores_rise_by_chance_alone_or_fall_takes_all_its_steps(means):
+    inference = make().follow(Course(means, noise=1.0))
+    inference.run(ROWS, num_steps=800, batch_size=8, progress=False)
+    assert len(inference.history["step"]) == 800
+
+
+def test_short_runs_and_those_without_scores_ask_for_none():
+    course = Course([1.0])
+    make().follow(course).run(ROWS, num_steps=400, batch_size=8, progress=False)
+    assert course.calls == 0
+    calls = []
+    inference = make().follow(lambda: calls.append(1))
+    inference.run(ROWS, num_steps=500, batch_size=8, progress=False)
+    assert len(calls) == 1
+    assert len(inference.history["step"]) == 500
+
+
+class Cut(Callback):
+    """Cuts a run off after so many steps of it."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def on_step(self, inference):
+        if inference.clock.done == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", [150, 350, 590])
+def test_a_run_that_was_cut_off_ends_where_it_would_have(tmp_path, at):
+    def run(*cut):
+        inference = make()
+        # Of the clock, and not of the calls, since a run that goes on calls anew.
+        means = {0: 2.0, 1: 2.0, 100: 1.5, 200: 1.0}
+        inference.follow(lambda: means.get(inference.clock.done, 1.1) + NOISE)
+        inference.run(
+            ROWS,
+            num_steps=2000,
+            batch_size=8,
+            progress=False,
+            callbacks=cut,
+            checkpoint=tmp_path / ("cut" if cut else "whole"),
+            checkpoint_every=50,
+        )
+        return inference
+
+    whole = run()
+    with pytest.raises(KeyboardInterrupt):
+        run(Cut(at))
+    resumed = run(Cut(-1))
+    assert len(resumed.history["step"]) == len(whole.history["step"]) == 600
+    for name, leaf in whole.generator_parameters().items():
+        assert torch.equal(leaf, resumed.generator_parameters()[name])
+    again = run(Cut(-1))  # the run is over: nothing is left to do
+    assert len(again.history["step"]) == 600
+    for name, leaf in whole.generator_parameters().items():
+        assert torch.equal(leaf, again.generator_parameters()[name])
+
+
+def test_rows_kept_apart_come_no_more_and_all_others_once_an_epoch():
+    pyro.set_rng_seed(0)
+    stream = Gathered((torch.arange(103.0),), 10, CPU)
+    next(stream)
+    (apart,) = stream.keep_apart(13)
+    assert len(set(apart.tolist())) == 13
+    epochs = [torch.cat([next(stream)[0] for _ in range(9)]) for _ in range(4)]
+    for epoch in epochs:
+        assert sorted([*epoch.tolist(), *apart.tolist()]) == list(range(103))
+    assert not torch.equal(epochs[0], epochs[1])
+    other = Gathered((torch.arange(103.0),), 10, CPU)
+    assert torch.equal(other.keep_apart(13)[0], apart)
+
+
+def test_a_stream_that_keeps_rows_apart_goes_on_at_its_place():
+    pyro.set_rng_seed(0)
+    stream = Gathered((torch.arange(103.0),), 10, CPU)
+    stream.keeps_place = True
+    next(stream)
+    stream.keep_apart(13)
+    for steps in (0, 4, 13):
+        for _ in range(steps):
+            next(stream)
+        state = stream.state_dict()
+        states = torch.get_rng_state()
+        expected = [next(stream)[0] for _ in range(20)]
+        other = Gathered((torch.arange(103.0),), 10, CPU)
+        other.load_state_dict(state)
+        torch.set_rng_state(states)
+        assert all(torch.equal(next(other)[0], rows) for rows in expected)
+
+
+def test_enough_rows_for_a_minibatch_always_stay():
+    stream = Gathered((torch.arange(12.0),), 10, CPU)
+    assert len(stream.keep_apart(5)[0]) == 2
+    assert Gathered((torch.arange(12.0),), 12, CPU).keep_apart(5) is None
+    assert minibatches([torch.zeros(3)], 3, CPU).keep_apart(0.5, 10) is None
+    (rows,) = minibatches(torch.arange(50.0), 3, CPU, lambda x: x + 100).keep_apart(0.5, 10)
+    assert len(rows) == 10
+    assert rows.min() >= 100
+
+
+class Seen(Callback):
+    """The values of z in all minibatches after the first step."""
+
+    def __init__(self):
+        self.values = set()
+
+    def on_step(self, inference):
+        if inference.clock.done > 1:
+            self.values.update(inference.last_batch().get("z", torch.zeros(0)).tolist())
+
+
+def simulated(num_rows=1000):
+    z, x = linear_rows(num_rows)
+    return {"z": z, "x": x}
+
+
+@pytest.mark.parametrize(("options", "number"), [({}, 900), ({"validation": 0.25}, 750), ({"validation": 0}, 1000)])
+def test_a_part_of_simulations_is_kept_apart(options, number):
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    inference = BiGANInference(linear_simulator, noise_guide(), joint_discriminator(width=8), **options)
+    seen = Seen()
+    inference.run(simulated(), num_steps=401, batch_size=50, progress=False, callbacks=seen)
+    assert len(seen.values) == number
+    assert ("held_out_score" in inference.history) == (number < 1000)
+
+
+@pytest.mark.parametrize("data", ["observations", "loader", "unscored"])
+def test_other_data_are_used_whole(data):
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    options = {"energy_weight": 0} if data == "unscored" else {}
+    rows = simulated()
+    source = {"observations": {"x": rows["x"]}, "unscored": rows}.get(data)
+    if source is None:
+        source = [{name: each[at : at + 50] for name, each in rows.items()} for at in range(0, 1000, 50)]
+    inference = BiGANInference(linear_simulator, noise_guide(), joint_discriminator(width=8), **options)
+    inference.run(source, num_steps=401, batch_size=50, progress=False)
+    assert "held_out_score" not in inference.history
+
+
+@pytest.mark.parametrize("validation", [-0.1, 1, "a tenth", True, float("nan")])
+def test_a_part_out_of_range_is_refused(validation):
+    message = r"validation must be a part of the data from 0 to below 1, but is "
+    with pytest.raises(ValueError, match=message):
+        BiGANInference(linear_simulator, noise_guide(), validation=validation)
+
+
+@pytest.mark.slow
+def test_a_guide_of_few_simulations_is_as_wide_as_the_posterior():
+    # Ten numbers, N(0, 0.1) with noise of the same variance: the posterior has half of that. Without rows kept apart
+    # the guide knew its 1,000 simulations by heart, and was far too narrow.
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    scale = 0.1**0.5
+
+    def simulator(batch_size):
+        with pyro.plate("data", batch_size):
+            theta = pyro.sample("theta", dist.Normal(0.0, scale).expand([10]).to_event(1))
+            return pyro.sample("x", dist.Normal(theta, scale).to_event(1))
+
+    theta = scale * torch.randn(1000, 10)
+    simulations = {"theta": theta, "x": theta + scale * torch.randn(1000, 10)}
+    inference = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x"))
+    inference.run(simulations, num_steps=3000, batch_size=256, progress=False)
+    assert len(inference.history["step"]) < 1500
+    x = scale * 2**0.5 * torch.randn(20, 10)
+    draws = inference.sample_posterior(x, 1000)["theta"]
+    ratio = draws.std(0).mean() / (scale / 2**0.5)
+    assert 0.9 < ratio < 1.1
+    assert (draws.mean(0) - x / 2).square().mean().sqrt() < 0.35 * scale / 2**0.5
