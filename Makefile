@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+SMOKE = tests/test_run.py tests/test_state.py tests/test_bigan.py tests/test_docs.py
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint docs pictures benchmark clean
+.PHONY: demo test test-all test-oldest test-newest lint docs pictures benchmark dist clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python examples/demo.py --out output/demo
@@ -14,6 +15,13 @@ test: $(VENV)/test.installed
 
 test-all: $(VENV)/test.installed
 	$(BIN)/python -m pytest -q --durations=20
+
+# Environments of their own: the oldest versions that setup.cfg allows, and the newest that install.
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m pytest -q -m "not slow"
+
+test-newest: .venv-newest/installed
+	.venv-newest/bin/python -m pytest -q -m "not slow"
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
@@ -29,8 +37,19 @@ benchmark: $(VENV)/benchmarks.installed
 pictures: $(VENV)/demo.installed
 	$(BIN)/python docs/make_pictures.py
 
+# The installed copy is tested from a folder of its own, so that the package of this tree is not in the way.
+dist: $(VENV)/release.installed
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(ls dist/*.whl)[test]"
+	mkdir build/unpacked && tar -xf dist/*.tar.gz -C build/unpacked --strip-components=1
+	rm -r build/unpacked/pyro_gan
+	cd build/unpacked && ../venv/bin/python -P -m pytest -q -m "not slow" $(SMOKE)
+
 clean:
-	rm -rf $(VENV) output docs/_build build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest output docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
@@ -51,4 +70,18 @@ $(VENV)/benchmarks.installed: $(VENV)/made setup.cfg constraints.txt
 
 $(VENV)/docs.installed: $(VENV)/made setup.cfg constraints.txt
 	$(INSTALL) -e '.[docs]'
+	touch $@
+
+$(VENV)/release.installed: $(VENV)/made setup.cfg constraints.txt
+	$(INSTALL) -e '.[release]'
+	touch $@
+
+.venv-oldest/installed: setup.cfg constraints-oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[test]'
+	touch $@
+
+.venv-newest/installed: setup.cfg
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -e '.[test]'
 	touch $@

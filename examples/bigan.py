@@ -123,13 +123,17 @@ def main(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", choices=["digits", "mnist"], default="digits")
-    parser.add_argument("--num-steps", type=int, default=8000)
-    parser.add_argument("--num-classifier-steps", type=int, default=2000)
-    parser.add_argument("--out", type=Path, default=Path("output/bigan"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--progress", action="store_true")
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="Takes some eight minutes on one core."
+    )
+    parser.add_argument("--data", choices=["digits", "mnist"], default="digits", help="the data to train on")
+    parser.add_argument("--num-steps", type=int, default=8000, help="steps of training")
+    parser.add_argument(
+        "--num-classifier-steps", type=int, default=2000, help="steps of the classifier that judges reconstructions"
+    )
+    parser.add_argument("--out", type=Path, default=Path("output/bigan"), help="the folder for pictures")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the run")
+    parser.add_argument("--progress", action="store_true", help="show the losses while it trains")
     return parser
 
 

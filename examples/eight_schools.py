@@ -90,15 +90,17 @@ def main(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-steps", type=int, default=3000)
-    parser.add_argument("--num-draws", type=int, default=10_000)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="Takes one or two minutes on one core."
+    )
+    parser.add_argument("--num-steps", type=int, default=3000, help="steps of training")
+    parser.add_argument("--num-draws", type=int, default=10_000, help="draws of each posterior")
     parser.add_argument(
         "--num-tested", type=int, default=2000, help="draws in the two-sample test; 10,000 take minutes"
     )
-    parser.add_argument("--out", type=Path, default=Path("output/eight_schools"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--progress", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("output/eight_schools"), help="the folder for pictures")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the run")
+    parser.add_argument("--progress", action="store_true", help="show the losses while it trains")
     return parser
 
 

@@ -121,10 +121,10 @@ def main(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-steps", type=int, default=8000)
-    parser.add_argument("--out", type=Path, default=Path("output/svi_comparison"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Takes some four minutes on one core.")
+    parser.add_argument("--num-steps", type=int, default=8000, help="steps of training")
+    parser.add_argument("--out", type=Path, default=Path("output/svi_comparison"), help="the folder for pictures")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the run")
     return parser
 
 

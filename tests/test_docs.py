@@ -20,7 +20,7 @@ def run_page(name):
     for block in FENCE.finditer(text):
         if block["language"] == "python":
             line = text.count("\n", 0, block.start("source"))  # so that a traceback points into the page
-            source = "\n" * line + block["source"].replace("num_steps=15_000", "num_steps=15")
+            source = "\n" * line + re.sub(r"num_steps=\d+_000", "num_steps=15", block["source"])
             exec(compile(source, str(PAGES[name]), "exec"), namespace)
     return namespace
 

@@ -1,6 +1,7 @@
 """Every example runs, small, and leaves its pictures; a script without a run here fails a test."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RUNS = {
+    "beside.py": (["--num-steps", "20", "--num-simulations", "500"], ["beside.png"]),
     "bigan.py": (["--num-steps", "20", "--num-classifier-steps", "20"], ["bigan.png"]),
     "conditional.py": (
         ["--num-steps", "20", "--num-reader-steps", "20", "--matching-aware"],
@@ -42,6 +44,11 @@ RUNS = {
     ),
     "wgan.py": (["--num-steps", "20"], ["wgan.png"]),
 }
+TOLD = [
+    *("beside.py", "bigan.py", "demo.py", "eight_schools.py", "gaussian_1d.py", "linear_regression.py", "mixture.py"),
+    *("mnist.py", "simulator.py", "svi_comparison.py", "two_moons.py", "wgan.py"),
+]
+"""Scripts whose `--help` says how long they take."""
 
 
 def test_every_script_has_a_run():
@@ -74,3 +81,10 @@ def test_the_notebook_is_saved_with_its_pictures():
     cells = nbformat.read(EXAMPLES / "notebooks" / "gan.ipynb", as_version=4).cells
     assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
     assert not any(output.output_type == "error" for cell in cells for output in cell.get("outputs", []))
+
+
+@pytest.mark.parametrize("script", TOLD)
+def test_help_tells_how_long_it_takes_and_what_each_option_is(script):
+    parser = runpy.run_path(str(EXAMPLES / script))["parser"]()
+    assert "minute" in parser.epilog
+    assert all(action.help for action in parser._actions)

@@ -168,9 +168,11 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sources", nargs="+", choices=list(SOURCES), default=list(SOURCES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--num-steps", type=int, default=15_000)
+    parser.add_argument(
+        "--sources", nargs="+", choices=list(SOURCES), default=list(SOURCES), help="models and other samples to measure"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="a run for each")
+    parser.add_argument("--num-steps", type=int, default=15_000, help="steps of training")
     parser.add_argument("--quick", action="store_true", help="small digits, 20 steps, 100 samples; some seconds")
     parser.add_argument(
         "--out", type=Path, default=Path("output/evidence"), help="folder of the table and the pictures"

@@ -55,10 +55,12 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
-    parser.add_argument("--num-steps", type=int, default=20_000)
+    parser.add_argument(
+        "--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), help="settings to compare"
+    )
+    parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="the data to train on")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)), help="a run for each")
+    parser.add_argument("--num-steps", type=int, default=20_000, help="steps of training")
     parser.add_argument("--quick", action="store_true", help="one seed, 20 steps; some seconds")
     parser.add_argument("--out", type=Path, default=Path("output/evidence"), help="folder of the table")
     return parser

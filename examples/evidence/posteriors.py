@@ -100,12 +100,14 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=["ours"])
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--num-simulations", type=int, default=10_000)
-    parser.add_argument("--num-steps", type=int, default=5000)
-    parser.add_argument("--num-observations", type=int, default=10)
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(METHODS), default=["ours"], help="ways to infer; npe needs sbi"
+    )
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="simulators to infer")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="a run for each")
+    parser.add_argument("--num-simulations", type=int, default=10_000, help="simulations to learn from")
+    parser.add_argument("--num-steps", type=int, default=5000, help="steps of training")
+    parser.add_argument("--num-observations", type=int, default=10, help="observations to compare posteriors for")
     parser.add_argument("--quick", action="store_true", help="300 simulations, 20 steps, one observation")
     parser.add_argument("--out", type=Path, default=Path("output/evidence"), help="folder of the table")
     return parser

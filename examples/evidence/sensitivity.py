@@ -139,7 +139,9 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument(
+        "--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), help="settings to compare"
+    )
     parser.add_argument("--num-steps", type=int, default=3000, help="steps of each run")
     parser.add_argument("--seed", type=int, default=0, help="seed of each run")
     parser.add_argument("--quick", action="store_true", help="the corners alone, 5 steps each; some seconds")

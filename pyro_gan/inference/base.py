@@ -69,18 +69,16 @@ class AdversarialInference(Stepping):
                 generator `generator_steps` times, and takes as many minibatches as the greater of both.
             batch_size: The rows of a minibatch, at most all there are.
             transform: Applied to each minibatch on the device, such as `lambda x: x / 255`.
-            invalid: `"exclude"` to leave out rows of arrays that hold NaN or infinity, as of simulations that failed,
-                and to tell how many there are. The answer is then conditional on success. By default they are refused.
+            invalid: `"exclude"` to leave out rows of arrays that hold NaN or infinity, as of failed simulations, and to
+                tell how many there are. The answer is then conditional on success. By default they are refused.
             progress: Whether to show progress: a bar in a terminal or a notebook, else plain lines.
-            print_every: The number of steps between plain lines, where there is no bar; by default a tenth of the run.
+            print_every: The steps between plain lines, where there is no bar; by default a tenth of the run.
             callbacks: What else to do during the run, as :class:`~pyro_gan.callbacks.Callback` objects.
             compile: Whether this run and the steps after it use compiled gradients, as of :meth:`compile`.
-            on_divergence: As the constructor's, from here on: `"raise"` ends a run before an update that is not finite,
-                `"skip"` leaves the update out.
+            on_divergence: As the constructor's, `"raise"` or `"skip"`, from here on.
             checkpoint: A folder for checkpoints. A run that was cut off goes on from the newest where the same script
                 calls it again, to the last bit as if it had not been.
-            checkpoint_every: The number of steps between checkpoints; one is also written at the end, and at an
-                interrupt.
+            checkpoint_every: The steps between checkpoints; one is also written at the end, and at an interrupt.
             keep: The number of checkpoints to keep.
             resume: `"auto"` to go on from the newest checkpoint of the folder; `"never"` to begin at the beginning.
 
@@ -89,16 +87,14 @@ class AdversarialInference(Stepping):
 
         Raises:
             TypeError, ValueError: An argument or the data do not fit, or an update is not finite; see the message.
-            KeyboardInterrupt, SystemExit: The run was interrupted, or asked to end by SIGTERM. It ends after the step
-                in hand; a second interrupt ends it at once.
+            KeyboardInterrupt, SystemExit: The run was interrupted, or told to end; a second interrupt does so at once.
         """
         num_steps = positive_integer("num_steps", num_steps)
         parts = None if held_out is None else kept_apart(data, held_out, self.device, transform, invalid)
         data = data if parts is None else parts.train
-        shown = [*progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
         batches = minibatches(data, batch_size, self.device, transform, invalid, found())
         schedule = self.schedule(batches)
-        all_callbacks = [*schedule, *shown]
+        all_callbacks = [*schedule, *progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
         every = positive_integer("checkpoint_every", checkpoint_every)
         folder = None if checkpoint is None else Folder(checkpoint, keep)
         keeper = None if folder is None else Keeper(self, batches, all_callbacks, folder, every, resume)
