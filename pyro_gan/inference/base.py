@@ -91,8 +91,7 @@ class AdversarialInference(Stepping):
         """
         num_steps = positive_integer("num_steps", num_steps)
         parts = None if held_out is None else kept_apart(data, held_out, self.device, transform, invalid)
-        data = data if parts is None else parts.train
-        batches = minibatches(data, batch_size, self.device, transform, invalid, found())
+        batches = minibatches(parts.train if parts else data, batch_size, self.device, transform, invalid, found())
         schedule = self.schedule(batches)
         all_callbacks = [*schedule, *progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
         every = positive_integer("checkpoint_every", checkpoint_every)
