@@ -134,13 +134,14 @@ class BiGANInference(GuidedInference):
         )
         self.energy_weight = energy_weight
         self.validation = validation
-        self._penalty_is_open = loss is None and penalty is None
+        self._open_penalties = self.penalties if loss is None and penalty is None else None
+        """Those that nobody chose, while it is not known whether the guide is scored."""
 
     def get_to_know(self, batch: Batch) -> None:
         super().get_to_know(batch)
-        if self._penalty_is_open and self._weight():
+        if self.penalties is self._open_penalties and self._weight():
             self.penalties = posterior_penalties()
-        self._penalty_is_open = False
+        self._open_penalties = None
 
     def schedule(self, batches: Minibatches) -> list[Callback]:
         early = EndBeforeOverfitting(partial(self._scores_of_validation, batches))
