@@ -184,7 +184,7 @@ class AdversarialInference(Stepping):
 
         Args:
             num_samples: The number of rows.
-            args: The model's arguments, or conditions alone, for each row or for all; by default those of the last step.
+            args: The model's arguments, or conditions alone, a row each or one for all; by default the last step's.
             averaged: Whether to draw with the moving averages of the parameters, which `ema_decay` keeps.
 
         Returns:
