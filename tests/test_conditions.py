@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from pyro_gan import (
     AutoDiscriminator,
+    AutoImplicitGuide,
     BiGANInference,
     CaptionEmbedding,
     GANInference,
@@ -231,6 +232,17 @@ def test_every_algorithm_passes_conditions(algorithm, matching_aware):
     if algorithm in ("bigan", "implicit"):
         assert inference.sample_posterior((x[:5], LABELS[:5]), 7)["z"].shape == (7, 5)
         assert inference.reconstruct(x[:5], LABELS[:5]).shape == (5,)
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+@pytest.mark.parametrize("algorithm", [BiGANInference, ImplicitKLqp])
+def test_a_guide_that_builds_itself_sees_rows_and_conditions(algorithm, is_named):
+    data = {"x": X - 3, "labels": LABELS} if is_named else (X - 3, LABELS)
+    inference = algorithm(latent_model, AutoImplicitGuide(latent_model, width=8))
+    inference.run(data, num_steps=2, batch_size=16, progress=False)
+    assert [site.name for site in inference.guide.function.posterior.observations()] == ["x", "labels"]
+    assert {site.name for site in inference.discriminator.function.sites} == {"x", "z", "labels"}
+    assert inference.sample_posterior(data, 3)["z"].shape == (3, 64)
 
 
 # ---- what is asked for
