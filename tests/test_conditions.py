@@ -457,6 +457,15 @@ def test_options_without_what_they_need(model, discriminator, data, options, mes
         )
 
 
+def test_an_algorithm_of_ones_own_that_leaves_conditions_out():
+    class Own(GANInference):
+        def draw(self, batch):
+            return super().draw(batch)._replace(conditions=())
+
+    with pytest.raises(ValueError, match="needs samples with conditions, but these have none. Have draw"):
+        Own(of_labels, matching_aware=True).step(X + 97, LABELS)
+
+
 def test_draws_are_not_shared_where_others_are_drawn():
     with pytest.raises(ValueError, match=r"share_draws=True .* interpolate_conditions=True draws other rows"):
         GANInference(of_labels, share_draws=True, interpolate_conditions=True)
