@@ -462,7 +462,7 @@ def test_an_algorithm_of_ones_own_that_leaves_conditions_out():
         def draw(self, batch):
             return super().draw(batch)._replace(conditions=())
 
-    with pytest.raises(ValueError, match="needs samples with conditions, but these have none. Have draw"):
+    with pytest.raises(ValueError, match="needs samples with conditions, but these have none"):
         Own(of_labels, matching_aware=True).step(X + 97, LABELS)
 
 
