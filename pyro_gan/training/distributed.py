@@ -109,19 +109,30 @@ class Together:
         numbers = torch.stack([each.detach().to(dtype) for each in scalars])
         is_used = torch.tensor([float(name in own) for name in leaves], dtype=dtype, device=gradient.device)
         rank, size = self.processes.rank, self.processes.size
-        checks = gradient.new_zeros(size)
-        checks[rank] = gradient.sum() + numbers.sum()  # NaN and infinity stay in sums
+        checks = gradient.new_zeros(2, size)  # NaN and infinity stay in sums; what all share carries them to others
+        checks[:, rank] = torch.stack([numbers[0], gradient.sum() + numbers.sum()])
         weight = gradient.new_full((1,), num_rows)
         flat = torch.cat(
-            [gradient * num_rows, numbers * num_rows, weight, is_used, checks, *_in_slots(found, slots, rank, dtype)]
+            [
+                gradient * num_rows,
+                numbers * num_rows,
+                weight,
+                is_used,
+                checks.flatten(),
+                *_in_slots(found, slots, rank, dtype),
+            ]
         )
         self.processes.add(flat)
-        lengths = [len(gradient), len(numbers), 1, len(is_used), size]
+        lengths = [len(gradient), len(numbers), 1, len(is_used), 2 * size]
         gradient, numbers, weight, is_used, checks, *logits = flat.split(
             [*lengths, *(sum(each) for each in zip(*slots, strict=True))]
         )
         if flat.device.type == "cpu":
-            self.diverged = [rank for rank, check in enumerate(checks.tolist()) if not math.isfinite(check)]
+            by_loss, by_all = (
+                [rank for rank, check in enumerate(each) if not math.isfinite(check)]
+                for each in checks.view(2, size).tolist()
+            )
+            self.diverged = by_loss or by_all
         numbers = numbers / weight
         slices = (gradient / weight).split([leaf.numel() for leaf in leaves.values()])
         # Whether the others use what this one does not is worth waiting for; else all of it is used.
