@@ -132,7 +132,14 @@ def _initialize() -> None:
     has_devices = torch.cuda.is_available() and distributed.is_nccl_available()
     if has_devices:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if has_devices else "gloo", timeout=TIMEOUT)
+    exported: Any = distributed  # these names are in its documentation, but not in its exports
+    store, rank, size = next(exported.rendezvous("env://", timeout=TIMEOUT))
+    # After a restart torchrun's store still holds the addresses of processes that have ended. It counts restarts for a
+    # machine alone; of several machines it has to be told to make a new store (docs/processes.md).
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1" and (attempt := os.environ.get("TORCHELASTIC_RESTART_COUNT")):
+        store = exported.PrefixStore(f"pyro_gan/attempt {attempt}", store)
+    backend = "cpu:gloo,cuda:nccl" if has_devices else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     _known["is_own"] = True
 
 

@@ -20,8 +20,12 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorData
 
 from pyro_gan import GANInference, processes
 from pyro_gan.callbacks import Evaluate, KeepBest, StopWhen, WriteCSV
+from pyro_gan.inference.contrast import AdaptiveContrast
+from pyro_gan.inference.energy import energy_score
 from pyro_gan.losses import Wasserstein
 from pyro_gan.penalties import R1, GradientPenalty, WeightClipping
+from pyro_gan.players.discrete import score_function
+from pyro_gan.processes import ranges_of, rows_of_all, variances_of
 
 NUM_ROWS, NUM_STEPS = 128, 50
 PENALTIES = {
@@ -297,9 +301,40 @@ def questions(folder):
     return processes.found().gathered(answers)
 
 
+def statistics(folder):
+    """Statistics of the rows of all, of which the processes have 2 and 3, and what they are of all rows together."""
+    rows = torch.tensor([[1.0, 2.0], [4.0, 0.0], [3.0, 3.0], [9.0, -1.0], [0.5, 7.0]])
+    own = [rows[:2], rows[2:]][place()[0]]
+    supports = {"z": dist.constraints.real_vector}
+
+    def found(rows):
+        moved = rows.clone().requires_grad_()
+        score = len(rows) * score_function([rows[:, 0]], [moved[:, 0]])
+        (gradient,) = torch.autograd.grad(score, moved)
+        energy = energy_score({"z": rows + 1}, {"z": rows - 1}, {"z": rows}, supports)
+        mean = AdaptiveContrast(supports, {"z": rows}).normal.mean
+        return [variances_of(rows), ranges_of(rows), rows_of_all(rows), mean, energy, gradient]
+
+    with processes.as_one(processes.found()):
+        of_all = found(own)
+    apart = found(rows)
+    part = [slice(2), slice(2, 5)][place()[0]]
+    return processes.found().gathered(list(zip(of_all, [*apart[:4], *(each[part] for each in apart[4:])], strict=True)))
+
+
 def quick(folder):
     """All that is quick, in one start of the processes."""
-    names = ("facts", "loaders", "other_networks", "other_arrays", "few_rows", "uneven", "diverged", "questions")
+    names = (
+        "facts",
+        "loaders",
+        "other_networks",
+        "other_arrays",
+        "few_rows",
+        "uneven",
+        "diverged",
+        "questions",
+        "statistics",
+    )
     return {name: globals()[name](folder) for name in names}
 
 

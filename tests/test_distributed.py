@@ -133,6 +133,12 @@ def test_minibatches_count_by_their_rows(found):
         torch.testing.assert_close(gradient, mean)
 
 
+def test_statistics_of_a_minibatch_are_those_of_all_rows(found):
+    for every in found[0]["statistics"]:
+        for of_all, expected in every:
+            torch.testing.assert_close(of_all, expected)
+
+
 def test_what_is_not_finite_on_one_is_told_on_all(found):
     for text in found[0]["diverged"]:
         assert "on rank 1. Check the data" in text
