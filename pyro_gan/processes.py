@@ -183,9 +183,10 @@ def variances_of(rows: Tensor) -> Tensor:
     rows = rows.detach()
     if not _together:
         return rows.var(0, correction=0)
-    precise = rows.double()
-    number = torch.full_like(precise[0], len(rows))
-    total, squares, number = _reduced(torch.stack([precise.sum(0), precise.square().sum(0), number]), "sum").unbind()
+    variance, mean = torch.var_mean(rows, 0, correction=0)
+    mean, number = mean.double(), torch.full_like(mean, len(rows), dtype=torch.float64)
+    sums = torch.stack([number * mean, number * (variance + mean.square()), number])
+    total, squares, number = _reduced(sums, "sum").unbind()
     return (squares / number - (total / number).square()).clamp_min(0.0).to(rows.dtype)
 
 
