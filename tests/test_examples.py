@@ -25,6 +25,7 @@ RUNS = {
     "evidence/mixtures.py": (["--quick"], []),
     "evidence/posteriors.py": (["--quick", "--tasks", "two moons"], []),
     "evidence/sensitivity.py": (["--quick", "--recipes", "default"], ["sensitivity.png"]),
+    "distributed.py": (["--num-steps", "20", "--device", "cpu"], ["digits.png", "history.png"]),
     "eight_schools.py": (["--num-steps", "5", "--num-draws", "20"], ["eight_schools.png"]),
     "gaussian_1d.py": (["--num-steps", "20"], ["gaussian_1d.png"]),
     "inpainting.py": (["--num-steps", "20", "--num-reader-steps", "20"], ["inpainting.png"]),
