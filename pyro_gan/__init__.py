@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide, Standardized
+from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide, CaptionEmbedding, LabelEmbedding, Standardized
 from pyro_gan.inference import (
     AdversarialInference,
     BiGANInference,
@@ -11,6 +11,7 @@ from pyro_gan.inference import (
     StepLosses,
     WGANInference,
 )
+from pyro_gan.simulations import Simulations, simulate
 
 __version__ = version("pyro_gan")
 __all__ = [
@@ -18,9 +19,13 @@ __all__ = [
     "AutoDiscriminator",
     "AutoImplicitGuide",
     "BiGANInference",
+    "CaptionEmbedding",
     "GANInference",
     "ImplicitKLqp",
+    "LabelEmbedding",
+    "Simulations",
     "Standardized",
     "StepLosses",
     "WGANInference",
+    "simulate",
 ]

@@ -8,13 +8,16 @@ import math
 import os
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_gan.checks import positive_integer
+from pyro_gan.checks import positive_integer, shown
+
+Shape = Literal["flat", "image"]
+"""How an image is laid out in a row: as one vector, or as (channels, height, width)."""
 
 MNIST_FILES = {
     "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -40,7 +43,8 @@ class LabelledImages(NamedTuple):
     """Images and what they show."""
 
     images: Tensor
-    """Pixels as bytes from 0 (background) to 255, with shape `(num_rows, height * width)`."""
+    """Pixels as bytes from 0 (background) to 255, with shape `(num_rows, height * width)`, or with `shape="image"`
+    `(num_rows, 1, height, width)`."""
     labels: Tensor
     """The digit each image shows, as int64 with shape `(num_rows,)`."""
 
@@ -65,53 +69,61 @@ class GaussianMixture(NamedTuple):
     """The standard deviation along each axis."""
 
 
-def load_digits() -> LabelledImages:
+def load_digits(shape: Shape = "flat") -> LabelledImages:
     """The 1,797 real handwritten digits of 8 by 8 pixels that scikit-learn ships, so that nothing is downloaded.
 
     Their 17 grey levels are spread over the bytes.
 
+    Args:
+        shape: `"flat"` for rows that are vectors, `"image"` for rows with shape (1, 8, 8), as convolutions take them.
+
     Returns:
-        Images with shape `(1797, 64)` and their labels.
+        Images with shape `(1797, 64)` or `(1797, 1, 8, 8)`, and their labels.
 
     Raises:
         ImportError: scikit-learn is not installed.
+        ValueError: `shape` is neither.
 
     References:
         Alpaydin and Kaynak (1998), "Optical Recognition of Handwritten Digits".
     """
+    _check_shape(shape)
     try:
         from sklearn import datasets
     except ImportError:
         raise ImportError("load_digits needs scikit-learn. Install pyro_gan[examples].") from None
     images, labels = datasets.load_digits(return_X_y=True)
-    return LabelledImages(
-        torch.from_numpy(images * (255 / 16)).round().to(torch.uint8), torch.from_numpy(labels).long()
-    )
+    bytes_of = torch.from_numpy(images * (255 / 16)).round().to(torch.uint8)
+    return LabelledImages(_laid_out(bytes_of.reshape(-1, 8, 8), shape), torch.from_numpy(labels).long())
 
 
-def load_mnist(root: str | os.PathLike[str] | None = None, download: bool = True) -> MNIST:
+def load_mnist(root: str | os.PathLike[str] | None = None, download: bool = True, *, shape: Shape = "flat") -> MNIST:
     """The MNIST database of handwritten digits.
 
     Args:
         root: The folder with the four IDX files, gzipped (`.gz`) or not. By default the folder `mnist/` below that
             of the environment variable `PYRO_GAN_DATA`, or below the user's cache where that is not set.
         download: Whether missing files are downloaded there from public mirrors, their checksums compared.
+        shape: `"flat"` for rows that are vectors, `"image"` for rows with shape (1, 28, 28), as convolutions take them.
 
     Returns:
         60,000 training and 10,000 test images of 28 by 28 pixels.
 
     Raises:
         FileNotFoundError: A file is missing and could not be, or was not to be, downloaded.
-        ValueError: A file is truncated or corrupt; the message names it.
+        ValueError: A file is truncated or corrupt; the message names it. Or `shape` is neither.
 
     References:
         LeCun, Bottou, Bengio and Haffner (1998), "Gradient-Based Learning Applied to Document Recognition".
     """
+    _check_shape(shape)
     folder = _mnist_folder() if root is None else Path(root)
     train_images, train_labels, test_images, test_labels = (
         read_idx(_find(folder, name, download)) for name in MNIST_FILES
     )
-    return MNIST(_labelled(train_images, train_labels, folder), _labelled(test_images, test_labels, folder))
+    return MNIST(
+        _labelled(train_images, train_labels, folder, shape), _labelled(test_images, test_labels, folder, shape)
+    )
 
 
 def read_idx(path: str | os.PathLike[str]) -> Tensor:
@@ -204,7 +216,17 @@ def _mixture(centers: Tensor, scale: float, num_rows: int) -> GaussianMixture:
     return GaussianMixture(centers[labels] + scale * torch.randn(num_rows, 2), labels, centers, scale)
 
 
-def _labelled(images: Tensor, labels: Tensor, folder: Path) -> LabelledImages:
+def _check_shape(shape: str) -> None:
+    if shape not in ("flat", "image"):
+        raise ValueError(f"shape must be 'flat' or 'image', but is {shown(shape)}.")
+
+
+def _laid_out(images: Tensor, shape: Shape) -> Tensor:
+    """Images with shape `(num_rows, height, width)` as vectors, or with a channel."""
+    return images.flatten(1) if shape == "flat" else images.unsqueeze(1)
+
+
+def _labelled(images: Tensor, labels: Tensor, folder: Path, shape: Shape) -> LabelledImages:
     if labels.dim() == 1 and len(labels) and labels.max() > 9:
         raise ValueError(
             f"the MNIST labels in {folder} are corrupt: one is {labels.max()}. Delete them and load again."
@@ -214,7 +236,7 @@ def _labelled(images: Tensor, labels: Tensor, folder: Path) -> LabelledImages:
             f"the MNIST files in {folder} do not belong together: images of shape {tuple(images.shape)} and labels of "
             f"shape {tuple(labels.shape)}. Delete them and load again."
         )
-    return LabelledImages(images.flatten(1), labels.long())
+    return LabelledImages(_laid_out(images, shape), labels.long())
 
 
 def _mnist_folder() -> Path:

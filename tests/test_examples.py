@@ -15,6 +15,11 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 RUNS = {
     "beside.py": (["--num-steps", "20", "--num-simulations", "500"], ["beside.png"]),
     "bigan.py": (["--num-steps", "20", "--num-classifier-steps", "20"], ["bigan.png"]),
+    "conditional.py": (
+        ["--num-steps", "20", "--num-reader-steps", "20", "--matching-aware"],
+        ["conditional_labels_matching.png"],
+    ),
+    "dcgan.py": (["--num-steps", "20", "--num-reader-steps", "20", "--num-samples", "500"], ["dcgan.png"]),
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
     "evidence/digits.py": (["--quick"], ["digits_default.png", "digits_vae.png", "digits_k-means.png"]),
     "evidence/mixtures.py": (["--quick"], []),
@@ -22,6 +27,8 @@ RUNS = {
     "evidence/sensitivity.py": (["--quick", "--recipes", "default"], ["sensitivity.png"]),
     "eight_schools.py": (["--num-steps", "5", "--num-draws", "20"], ["eight_schools.png"]),
     "gaussian_1d.py": (["--num-steps", "20"], ["gaussian_1d.png"]),
+    "inpainting.py": (["--num-steps", "20", "--num-reader-steps", "20"], ["inpainting.png"]),
+    "interpolation.py": (["--num-steps", "20"], ["interpolation.png"]),
     "linear_regression.py": (["--num-steps", "20"], ["linear_regression.png"]),
     "mixture.py": (["--num-steps", "20"], ["mixture.png"]),
     "mnist.py": (
@@ -29,6 +36,7 @@ RUNS = {
         ["default/000002.png", "default/000030.png", "default.png", "history_default.png"],
     ),
     "simulator.py": (["--num-steps", "20", "--num-simulations", "500"], ["simulator.png"]),
+    "staged.py": (["--num-steps", "20", "--num-reader-steps", "20"], ["staged.png"]),
     "svi_comparison.py": (["--num-steps", "5"], ["svi_comparison.png"]),
     "two_moons.py": (
         ["--num-steps", "20", "--num-simulations", "500", "--num-observations", "2", "--num-draws", "100"],

@@ -16,10 +16,19 @@ import pyro_gan
 PACKAGE = Path(pyro_gan.__file__).parent
 ORDER = [
     "checks",
+    "processes",
     *("losses.base", "losses.games", "losses.divergences", "losses"),
     *("penalties.base", "penalties.scales", "penalties.gradients", "penalties.clipping", "penalties"),
     *("recipes", "export"),
-    *("plots.arrays", "plots.axes", "plots.images", "plots.history", "plots.densities", "plots.interpolation"),
+    *(
+        "plots.arrays",
+        "plots.axes",
+        "plots.tiles",
+        "plots.images",
+        "plots.history",
+        "plots.densities",
+        "plots.interpolation",
+    ),
     *("plots.calibration", "plots.checks", "plots.animation", "plots"),
     *("criticism.rows", "criticism.scales", "criticism.distances", "criticism.kernels", "criticism.parzen"),
     *("criticism.two_sample", "criticism.neighbours", "criticism.coverage", "criticism.comparison"),
@@ -35,23 +44,19 @@ ORDER = [
         "players.observations",
     ),
     *("players.supports", "players.discrete"),
-    *("players.handler", "players.calls", "players.player", "players.discriminator", "players.model"),
+    "players.conditions",
+    *("players.handler", "players.calls", "players.player", "players.discriminator", "players.stages", "players.model"),
     *("players.dependence", "players.replicates"),
-    *(
-        "training",
-        "training.clock",
-        "training.invalid",
-        "training.minibatches",
-        "training.samples",
-        "training.averaging",
-        "training.reach",
-    ),
+    *("training", "training.clock", "training.invalid", "training.noise", "training.streams", "training.minibatches"),
+    *("training.samples", "training.objective", "training.averaging", "training.reach"),
     *(
         "training.divergence",
         "training.optimizer_state",
         "training.optimizers",
         "training.record",
         "training.step",
+        "training.distributed",
+        "training.failing",
         "training.units",
         "training.cautions",
         "training.look",
@@ -60,7 +65,9 @@ ORDER = [
     *("training.interrupts", "training.hooks", "training.checkpoint", "training.resuming", "training.loop"),
     *("callbacks.base", "callbacks.progress", "callbacks.schedules", "callbacks.evaluation", "callbacks.records"),
     *("callbacks.failures", "callbacks.overfitting", "callbacks"),
+    *("simulations.drawing", "simulations.shards", "simulations.simulating", "simulations"),
     *(
+        "auto.conditions",
         "auto.spread",
         "auto.coordinates",
         "auto.networks",
@@ -132,7 +139,9 @@ def test_folders_stand_one_above_the_other():
     assert len([name for name, _ in itertools.groupby(folders)]) == len(set(folders))
 
 
-@pytest.mark.parametrize("folder", ["players", "training", "callbacks", "penalties", "losses", "auto", "inference"])
+@pytest.mark.parametrize(
+    "folder", ["players", "training", "callbacks", "penalties", "losses", "auto", "simulations", "inference"]
+)
 def test_files_of_the_engine_can_be_seen_whole(folder):
     lengths = {path: len(path.read_text().splitlines()) for path in (PACKAGE / folder).glob("*.py")}
     assert max(lengths.values()) <= 400

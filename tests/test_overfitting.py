@@ -46,17 +46,23 @@ class Course:
         return self.means[min(self.calls - 1, len(self.means) - 1)] + NOISE + self.noise * own
 
 
-def test_a_run_ends_at_twice_the_step_at_which_scores_have_risen(capsys):
-    # Called at steps 1, 100, 200, 300: the best is at 200.
+def test_a_run_whose_scores_have_risen_goes_on_for_as_long_as_to_the_best(capsys):
+    # Called at steps 1, 100, 200, 300, 400: the best is at 200, and those at 300 and 400 are worse.
     inference, course = make(), Course([2.0, 1.5, 1.0, 1.1], noise=0.1)
     inference.follow(course).run(ROWS, num_steps=2000, batch_size=8)
     assert inference.history["step"] == list(range(1, 601))
-    assert course.calls == 4
+    assert course.calls == 5
     told = capsys.readouterr().err
     assert told.count("the run ends at step 600 instead of 2000, since rows kept apart fit ever worse\n") == 1
     assert "step 600/600" in told
     noted = [value for value in inference.history["held_out_score"] if value == value]
-    assert noted == pytest.approx([1.5, 1.0, 1.1], abs=0.05)
+    assert noted == pytest.approx([1.5, 1.0, 1.1, 1.1], abs=0.05)
+
+
+def test_scores_that_have_risen_but_once_end_no_run():
+    inference = make()
+    inference.follow(Course([2.0, 1.5, 1.0, 1.1, 1.0, 1.1, 1.0])).run(ROWS, num_steps=700, batch_size=8, progress=False)
+    assert len(inference.history["step"]) == 700
 
 
 def test_rates_have_fallen_to_their_end_when_a_run_ends_early():
@@ -68,11 +74,11 @@ def test_rates_have_fallen_to_their_end_when_a_run_ends_early():
             self.rates.append(inference.optim.optimizer.param_groups[0]["lr"])
 
     rates = Rates()
-    inference = make().follow(Course([1.0, 1.0, 1.5]))
+    inference = make().follow(Course([2.0, 1.0, 1.5, 1.5]))
     inference.run(ROWS, num_steps=2000, batch_size=8, progress=False, callbacks=rates)
     assert len(rates.rates) == 400
-    assert rates.rates[198] == 2e-3
-    assert rates.rates[300] == pytest.approx(1e-3, rel=0.02)
+    assert rates.rates[298] == 2e-3
+    assert rates.rates[350] == pytest.approx(5e-4, rel=0.02)
     assert rates.rates[-1] < 1e-5
 
 

@@ -96,7 +96,7 @@ def test_images_of_any_type_from_0_to_1_are_drawn(kind):
     np.testing.assert_array_equal(picture, [[0, 1], [1, 0]])
 
 
-@pytest.mark.parametrize("rows", [torch.zeros(4, 6), torch.zeros(4, 1, 2, 3), torch.zeros(4)])
+@pytest.mark.parametrize("rows", [torch.zeros(4, 6), torch.zeros(4, 1, 2, 3, 1), torch.zeros(4)])
 def test_rows_that_are_no_images_are_refused(rows):
     refused(r"are no images of .* pixels. Pass image_shape=\(height, width\)", plot_images, rows)
 

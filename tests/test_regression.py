@@ -6,10 +6,13 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from latent_models import joint_discriminator, linear_rows, linear_simulator, noise_guide
 from torch.distributions import constraints
 
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference
 from pyro_gan.auto.regression import Regression
+from pyro_gan.penalties import R1
+from pyro_gan.recipes import posterior_penalties
 
 
 def related(num_rows=2000):
@@ -134,3 +137,17 @@ def test_what_is_related_is_saved_and_loaded(tmp_path):
     loaded.load(tmp_path / "state")
     pyro.set_rng_seed(1)
     assert torch.equal(loaded.sample_posterior(torch.tensor(0.3), 10)["z"], expected)
+
+
+@pytest.mark.parametrize("is_assigned", [False, True])
+def test_penalties_that_were_assigned_before_the_first_step_stay(is_assigned):
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    inference = BiGANInference(linear_simulator, noise_guide(), joint_discriminator(width=8))
+    own = (R1(0.5),)
+    if is_assigned:
+        inference.penalties = own
+    z, x = linear_rows(50)
+    inference.step({"z": z, "x": x})
+    assert (inference.penalties is own) == is_assigned
+    assert is_assigned or inference.penalties[0].weight == posterior_penalties()[0].weight

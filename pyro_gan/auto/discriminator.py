@@ -155,6 +155,8 @@ class AutoDiscriminator(SelfBuilding):
             self.embedding = embedding.to(first.device, dtype)
             self.network = network.to(first.device, dtype)
         for site in sites:
+            if isinstance(site, Coordinates) and supports and site.name not in supports:
+                site.are_guessed = False  # a condition, of which integers are categories
             site.tell(real) if isinstance(site, View) else site.tell(real[site.name])
         self._model = (None,)
 

@@ -12,6 +12,7 @@ from pyro_gan.checks import positive_integer, shown
 from pyro_gan.players.first_look import kept_random_state
 from pyro_gan.players.player import Player
 from pyro_gan.plots import plot_images
+from pyro_gan.processes import agreed
 
 
 class Evaluate(Callback):
@@ -52,10 +53,14 @@ class Evaluate(Callback):
 
     def on_step(self, inference: Inference) -> None:
         if inference.clock.step % self.every == 0:
-            with kept_random_state(inference.device):
-                result = self.criticism(inference.sample(self.num_samples), self.rows)
-            fields = result._asdict() if hasattr(result, "_asdict") else {"": result}
-            inference.note(**{"_".join(filter(None, (self.name, field))): value for field, value in fields.items()})
+            inference.note(**agreed(lambda: self._found(inference)))
+
+    def _found(self, inference: Inference) -> dict[str, float]:
+        """The criticism's numbers by their names in the history."""
+        with kept_random_state(inference.device):
+            result = self.criticism(inference.sample(self.num_samples), self.rows)
+        fields = result._asdict() if hasattr(result, "_asdict") else {"": result}
+        return {"_".join(filter(None, (self.name, field))): float(value) for field, value in fields.items()}
 
 
 class SaveSamples(Callback):

@@ -13,7 +13,7 @@ from pyro_gan.training.clock import Clock
 
 with warnings.catch_warnings():  # that a notebook has no widgets: lines serve there as well
     warnings.simplefilter("ignore", TqdmWarning)
-    from tqdm.auto import tqdm
+    from tqdm.auto import tqdm as tqdm
 
 
 class ProgressBar(Callback):
@@ -123,6 +123,11 @@ def progress_callbacks(progress: bool, print_every: int | None, compiles: bool =
     lines = ProgressLines(print_every)
     if not progress:
         return []
-    in_notebook = any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
-    shown = ProgressBar() if in_notebook or sys.stderr.isatty() else lines
+    shown = ProgressBar() if has_watchers() else lines
     return [shown, CompilationTime()] if compiles else [shown]
+
+
+def has_watchers() -> bool:
+    """Whether somebody watches a bar: in a notebook, or a terminal."""
+    in_notebook = any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
+    return in_notebook or sys.stderr.isatty()

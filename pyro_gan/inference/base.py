@@ -19,6 +19,7 @@ from pyro_gan.inference.stepping import Stepping
 from pyro_gan.inference.verdict import Report
 from pyro_gan.players.batch import resized_batch
 from pyro_gan.players.exclusive import one_at_a_time
+from pyro_gan.processes import found
 from pyro_gan.training.checkpoint import Folder, read_file, write_file
 from pyro_gan.training.compiled import use_compiled
 from pyro_gan.training.divergence import OnDivergence, check_on_divergence
@@ -56,7 +57,7 @@ class AdversarialInference(Stepping):
         keep: int = 3,
         resume: Resume = "auto",
     ) -> Self:
-        """Train on data.
+        """Train on data; with the other processes, where torchrun or torch.distributed has started several.
 
         Args:
             data: The observations: a tensor or array with shape `(num_rows, *event_shape)`, a tuple of such or a
@@ -68,18 +69,16 @@ class AdversarialInference(Stepping):
                 generator `generator_steps` times, and takes as many minibatches as the greater of both.
             batch_size: The rows of a minibatch, at most all there are.
             transform: Applied to each minibatch on the device, such as `lambda x: x / 255`.
-            invalid: `"exclude"` to leave out rows of arrays that hold NaN or infinity, as of simulations that failed,
-                and to tell how many there are. The answer is then conditional on success. By default they are refused.
+            invalid: `"exclude"` to leave out rows of arrays that hold NaN or infinity, as of failed simulations, and to
+                tell how many there are. The answer is then conditional on success. By default they are refused.
             progress: Whether to show progress: a bar in a terminal or a notebook, else plain lines.
-            print_every: The number of steps between plain lines, where there is no bar; by default a tenth of the run.
+            print_every: The steps between plain lines, where there is no bar; by default a tenth of the run.
             callbacks: What else to do during the run, as :class:`~pyro_gan.callbacks.Callback` objects.
             compile: Whether this run and the steps after it use compiled gradients, as of :meth:`compile`.
-            on_divergence: As the constructor's, from here on: `"raise"` ends a run before an update that is not finite,
-                `"skip"` leaves the update out.
+            on_divergence: As the constructor's, `"raise"` or `"skip"`, from here on.
             checkpoint: A folder for checkpoints. A run that was cut off goes on from the newest where the same script
                 calls it again, to the last bit as if it had not been.
-            checkpoint_every: The number of steps between checkpoints; one is also written at the end, and at an
-                interrupt.
+            checkpoint_every: The steps between checkpoints; one is also written at the end, and at an interrupt.
             keep: The number of checkpoints to keep.
             resume: `"auto"` to go on from the newest checkpoint of the folder; `"never"` to begin at the beginning.
 
@@ -88,16 +87,13 @@ class AdversarialInference(Stepping):
 
         Raises:
             TypeError, ValueError: An argument or the data do not fit, or an update is not finite; see the message.
-            KeyboardInterrupt, SystemExit: The run was interrupted, or asked to end by SIGTERM. It ends after the step
-                in hand; a second interrupt ends it at once.
+            KeyboardInterrupt, SystemExit: The run was interrupted, or told to end; a second interrupt does so at once.
         """
         num_steps = positive_integer("num_steps", num_steps)
         parts = None if held_out is None else kept_apart(data, held_out, self.device, transform, invalid)
-        data = data if parts is None else parts.train
-        shown = [*progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
-        batches = minibatches(data, batch_size, self.device, transform, invalid)
+        batches = minibatches(parts.train if parts else data, batch_size, self.device, transform, invalid, found())
         schedule = self.schedule(batches)
-        all_callbacks = [*schedule, *shown]
+        all_callbacks = [*schedule, *progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
         every = positive_integer("checkpoint_every", checkpoint_every)
         folder = None if checkpoint is None else Folder(checkpoint, keep)
         keeper = None if folder is None else Keeper(self, batches, all_callbacks, folder, every, resume)
@@ -105,6 +101,7 @@ class AdversarialInference(Stepping):
         self.compile(compile)
         self.parts, self.report, self.drift = parts, None, None
         is_taken = train(self, batches, num_steps, all_callbacks, keeper)
+        self.note_categories(batches.whole)
         self.drift = next((each.drift for each in schedule if isinstance(each, WarnOfFailures)), None)
         if parts is not None and is_taken:
             self.report = report_of_run(self, progress)
@@ -185,7 +182,8 @@ class AdversarialInference(Stepping):
 
         Args:
             num_samples: The number of rows.
-            args: The model's arguments. By default a model that needs some is given those of the last step.
+            args: The model's arguments, such as conditions: one for each row, or one for all. Where the model takes the
+                data too, conditions alone will do. By default a model that needs some is given those of the last step.
             averaged: Whether to draw with the moving averages of the parameters, which `ema_decay` keeps.
 
         Returns:
@@ -194,10 +192,11 @@ class AdversarialInference(Stepping):
 
         Raises:
             TypeError: `num_samples` is no integer, or the model's arguments are missing.
-            ValueError: `num_samples` is not positive, the model draws no rows, or no averages are kept.
+            ValueError: `num_samples` is not positive, the model draws no rows, or no averages are kept; or a condition
+                has another length, another shape than the data's, or a category that these have not.
         """
         num_samples = positive_integer("num_samples", num_samples)
-        arguments = self.model.calls.sample_arguments(args, self.last_arguments(), num_samples)
+        arguments = self.sample_arguments(num_samples, args)
         if averaged:
             if not self.model.is_known:  # its parameters have not been met
                 self.model.look_at(arguments)
@@ -239,6 +238,8 @@ class AdversarialInference(Stepping):
 
         Args:
             x: Rows of the compared site, with shape :math:`(N, *)`; where several are compared, a mapping by site.
+                Where the discriminator is told conditions, a tuple (x, c) or a mapping with these. Of stages, the rows
+                of one of them, in a mapping.
 
         Returns:
             The estimate for each row in nats, with shape :math:`(N,)`. Where the loss leaves a constant open, it is

@@ -16,7 +16,7 @@ from pyro_gan.callbacks import Callback, EndBeforeOverfitting
 from pyro_gan.checks import is_real_number, listed, shown
 from pyro_gan.inference.energy import energy_score, label_score, score_of
 from pyro_gan.inference.guided import GuidedInference
-from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
+from pyro_gan.inference.options import DiscriminatorChoice, LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.players.batch import Batch, mapped, named, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments, as_precise, places
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
@@ -32,8 +32,11 @@ ENERGY_WEIGHT = 3.0
 MOST_TO_VALIDATE = 1000
 """The most simulations that a run keeps apart."""
 
-DRAWS_TO_VALIDATE = 4
-"""The draws of the guide, two at once, by which it is scored on each."""
+DRAWS_TO_VALIDATE = 16
+"""The draws of the guide by which it is scored on each."""
+
+NEXT_TO_VALIDATE = 3
+"""The other draws that each of them is compared with."""
 
 
 class BiGANInference(GuidedInference):
@@ -103,7 +106,7 @@ class BiGANInference(GuidedInference):
         self,
         model: Callable[..., Any],
         guide: Callable[..., Any],
-        discriminator: Callable[..., Tensor] | None = None,
+        discriminator: DiscriminatorChoice = None,
         optim: OptimizerChoice = None,
         optim_d: OptimizerChoice = None,
         *,
@@ -131,13 +134,14 @@ class BiGANInference(GuidedInference):
         )
         self.energy_weight = energy_weight
         self.validation = validation
-        self._penalty_is_open = loss is None and penalty is None
+        self._open_penalties = self.penalties if loss is None and penalty is None else None
+        """Those that nobody chose, while it is not known whether the guide is scored."""
 
     def get_to_know(self, batch: Batch) -> None:
         super().get_to_know(batch)
-        if self._penalty_is_open and self._weight():
+        if self.penalties is self._open_penalties and self._weight():
             self.penalties = posterior_penalties()
-        self._penalty_is_open = False
+        self._open_penalties = None
 
     def schedule(self, batches: Minibatches) -> list[Callback]:
         early = EndBeforeOverfitting(partial(self._scores_of_validation, batches))
@@ -198,9 +202,13 @@ class BiGANInference(GuidedInference):
             return torch.cat([self._mean_score(piece) for piece in pieces])[:number]
 
     def _mean_score(self, batch: Batch) -> Tensor:
-        """The scores of a few draws of the guide for each simulation."""
-        arguments = self.guide.calls.arguments(self.visible(batch))
-        return torch.stack([self._score(arguments, self.draw(batch)) for _ in range(DRAWS_TO_VALIDATE)]).mean(0)
+        """The scores of many draws of the guide for each simulation, of which each is compared with the next ones."""
+        arguments, samples = self.guide.calls.arguments(self.visible(batch)), self.draw(batch)
+        latents, labels = self._latents_and_labels(samples)
+        with ConditionMessenger(labels):
+            draws = [self.guide.draw(arguments) for _ in range(DRAWS_TO_VALIDATE)]
+        pairs = [(one, draws[at - by]) for at, one in enumerate(draws) for by in range(1, NEXT_TO_VALIDATE + 1)]
+        return torch.stack([self._score_of(*pair, latents, labels, samples) for pair in pairs]).mean(0)
 
     def _weight(self) -> float:
         """The energy score's weight, once the model has been run."""
@@ -214,14 +222,24 @@ class BiGANInference(GuidedInference):
         Labels have one of their own, and the other latents theirs given the true labels: both are smallest at the
         posterior, and no gradient has to pass through a draw of a label.
         """
-        latents = {site: samples.fake[site].detach() for site in self.latent_sites}
-        labels = {site: rows for site, rows in latents.items() if self.guide.found[site].is_finite}
-        others = {site: rows for site, rows in latents.items() if site not in labels}
+        latents, labels = self._latents_and_labels(samples)
         if not labels and samples.is_simulated:
-            return self._energy(samples.real, self.guide.draw(arguments).values, others, samples)
+            return self._energy(samples.real, self.guide.draw(arguments).values, latents, samples)
         with ConditionMessenger(labels):
             first, second = self.guide.draw(arguments), self.guide.draw(arguments)
-        scores = [self._energy(first.values, second.values, others, samples)] if others else []
+        return self._score_of(first, second, latents, labels, samples)
+
+    def _latents_and_labels(self, samples: Samples) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The continuous and the discrete latents of the model's draws."""
+        values = {site: samples.fake[site].detach() for site in self.latent_sites}
+        labels = {site: rows for site, rows in values.items() if self.guide.found[site].is_finite}
+        return {site: rows for site, rows in values.items() if site not in labels}, labels
+
+    def _score_of(
+        self, first: Draw, second: Draw, latents: dict[str, Tensor], labels: dict[str, Tensor], samples: Samples
+    ) -> Tensor:
+        """The scores of two draws of the guide given the true labels."""
+        scores = [self._energy(first.values, second.values, latents, samples)] if latents else []
         scores += [label_score(first.without_path, second.without_path, labels)] if labels else []
         return torch.stack(scores).sum(0)
 

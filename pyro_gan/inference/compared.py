@@ -30,6 +30,15 @@ class Pairs(NamedTuple):
     """What the guide is called with for them."""
 
 
+class Told(NamedTuple):
+    """The conditions in minibatches of one form."""
+
+    places: dict[str, Any]
+    """By the name of the model's argument, the number or name of the minibatch's element."""
+    sites: tuple[str, ...]
+    """The compared sites that are nothing but what the model is told, as a covariate that it registers."""
+
+
 def covariates(arguments: Mapping[str, Any], real: Rows, batch: Batch) -> Rows:
     """The model's arguments that are no real rows, where all real rows are elements of the minibatch as they are.
 
@@ -49,15 +58,15 @@ def covariates(arguments: Mapping[str, Any], real: Rows, batch: Batch) -> Rows:
         if isinstance(value, Tensor)
         and value.dim()
         and len(value) == number
-        and not any(_are_same(rows, value) for rows in real.values())
+        and not any(are_same(rows, value) for rows in real.values())
     }
 
 
 def place_of(rows: Tensor, batch: Batch) -> Any:
     """The name or number of the minibatch's element that rows are, but for the precision, or `None`."""
-    return next((place for place, element in named(batch) if _are_same(rows, element)), None)
+    return next((place for place, element in named(batch) if are_same(rows, element)), None)
 
 
-def _are_same(rows: Tensor, element: Tensor) -> bool:
-    """Whether real rows are an element of a minibatch, but for the precision."""
-    return rows.shape == element.shape and torch.equal(rows, element.to(rows.dtype))
+def are_same(rows: Tensor, element: Any) -> bool:
+    """Whether rows are an element of a minibatch, but for the precision."""
+    return isinstance(element, Tensor) and rows.shape == element.shape and torch.equal(rows, element.to(rows.dtype))

@@ -11,11 +11,15 @@ class GANInference(AdversarialInference):
     Args:
         model: A Pyro model that can be sampled; its density is never used. It is called as `SVI.step` would call it,
             `model(*batch)`, or without the data where it takes none; a parameter named `batch_size` is given the number
-            of rows. Its parameters come from `pyro.module`, `pyro.param` or a `PyroModule`.
+            of rows. Arguments that are no compared rows are conditions, such as labels (`run((x, labels))` for
+            `model(labels)`). Its parameters come from `pyro.module`, `pyro.param` or a `PyroModule`.
         discriminator: A callable that returns one logit a row: an `nn.Module`, a function over one, or a function that
             registers its parameters with Pyro. It is called with the compared site's rows, with shape :math:`(N, *)`,
-            or with several sites' rows by name, and returns shape :math:`(N,)` or :math:`(N, 1)`.
-            By default an :class:`~pyro_gan.AutoDiscriminator`, which builds itself.
+            or with several sites' rows by name, and returns shape :math:`(N,)` or :math:`(N, 1)`. Conditions are given
+            to it where it takes them: by name, or behind the only site's rows. For a model in stages a mapping of such
+            by site, `{"draft": ..., "image": ...}`: each judges its own site, with other sites and conditions that it
+            names among its arguments, and their losses add; these sites are then the compared ones. By default an
+            :class:`~pyro_gan.AutoDiscriminator`, which builds itself.
         optim: The generator's optimizer: a `pyro.optim.PyroOptim`, or a callable from parameters to a torch optimizer
             or to a schedule over one. By default :func:`~pyro_gan.recipes.default_optimizer`: Adam with
             :math:`\beta = (0, 0.99)` and rate 0.002, which falls to 0 in the second half of a run.
@@ -34,6 +38,11 @@ class GANInference(AdversarialInference):
         exclude: The names of those not to train.
         share_draws: Whether the generator is judged on the rows that the discriminator has just been trained on, so
             that the model runs once a step. By default it draws anew, as in the 2014 paper.
+        matching_aware: Whether the discriminator is shown real rows with the condition of another row too, as fake
+            ones, which count half (Reed et al. 2016, GAN-CLS). The generator then draws what fits its condition more
+            clearly than the data do, and :meth:`log_ratio` is that to the mixture of both kinds.
+        interpolate_conditions: Whether the generator draws rows given the middle between two conditions too, and adds
+            the loss of these (Reed et al. 2016, GAN-INT, equation 5). Conditions have to be of floating point.
         ema_decay: The decay of a moving average of the generator's parameters, such as 0.999, which
             `sample(..., averaged=True)` uses; by default none is kept.
         clip_norm: The largest norm of the generator's gradient.
@@ -65,6 +74,9 @@ class GANInference(AdversarialInference):
 
     References:
         Goodfellow et al. (2014), "Generative Adversarial Nets", algorithm 1.
+        Mirza and Osindero (2014), "Conditional Generative Adversarial Nets", equation 2 (conditions).
+        Reed et al. (2016), "Generative Adversarial Text to Image Synthesis", algorithm 1 (`matching_aware`).
+        Zhang et al. (2017), "StackGAN", section 3 (stages).
     """
 
     def draw(self, batch: Batch) -> Samples:

@@ -26,7 +26,7 @@ from pyro_gan.inference.matching import (
     find_observed_sites,
     hidden_sites,
 )
-from pyro_gan.inference.options import Options
+from pyro_gan.inference.options import DiscriminatorChoice, Options
 from pyro_gan.players.batch import Batch, named, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.dependence import dependence
@@ -48,11 +48,16 @@ class Guiding(AdversarialInference):
         self,
         model: Callable[..., Any],
         guide: Callable[..., Any],
-        discriminator: Callable[..., Tensor] | None = None,
+        discriminator: DiscriminatorChoice = None,
         optim: OptimizerChoice = None,
         optim_d: OptimizerChoice = None,
         **options: Unpack[Options],
     ) -> None:
+        if isinstance(discriminator, Mapping):
+            raise TypeError(
+                f"{type(self).__name__} takes one discriminator of latent and observed sites together, but was given a "
+                f"mapping of {listed(discriminator)}. Pass one; stages are for models without a guide (GANInference)."
+            )
         discriminator = AutoDiscriminator.beside(guide) if discriminator is None else discriminator
         if isinstance(discriminator, AutoDiscriminator):
             discriminator.borrow(guide)

@@ -23,7 +23,7 @@ from torch.distributions import biject_to
 from pyro_gan.checks import is_real_number, shown
 from pyro_gan.inference.contrast import AdaptiveContrast
 from pyro_gan.inference.guided import GuidedInference
-from pyro_gan.inference.options import LossChoice, PenaltyChoice, SharedOptions
+from pyro_gan.inference.options import DiscriminatorChoice, LossChoice, PenaltyChoice, SharedOptions
 from pyro_gan.losses import NonSaturating
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.calls import Arguments
@@ -95,7 +95,7 @@ class ImplicitKLqp(GuidedInference):
         self,
         model: Callable[..., Any],
         guide: Callable[..., Any],
-        discriminator: Callable[..., Tensor] | None = None,
+        discriminator: DiscriminatorChoice = None,
         optim: OptimizerChoice = None,
         optim_d: OptimizerChoice = None,
         *,

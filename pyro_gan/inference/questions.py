@@ -1,5 +1,6 @@
 """What can be asked of an inference: draws, the log ratio, and an export; no answer changes what is trained later."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyro
@@ -34,6 +35,9 @@ class Asked(Protocol):
     history: dict[str, list[Any]]
     num_steps_taken: int
     discriminator_steps: int
+
+    def judged_names(self) -> tuple[str, ...]:
+        """The names of the compared sites and of the conditions, in order."""
 
     def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """What a run of the model draws, with a row of each site for each row of data."""
@@ -84,22 +88,38 @@ def log_ratio(inference: Asked, x: Any) -> Tensor:
     if not loss.implies_log_ratio:
         loss.log_ratio(torch.zeros(()))  # it raises the error that says why
     values = as_batch(x, inference.device)
-    rows = values if isinstance(values, dict) else {"x": values[0]}
+    rows = _by_name(values, inference.judged_names())
     precision = next((leaf.dtype for leaf in discriminator.parameters.values()), torch.get_default_dtype())
     if large := too_large(rows, precision):
         raise ValueError(f"{large}.")
     rows = {site: value.to(precision) if value.is_floating_point() else value for site, value in rows.items()}
     with torch.no_grad(), kept_buffers():
-        ratio = loss.log_ratio(discriminator(rows))
-        return ratio - _log_mean_ratio(inference) if loss.leaves_constant_open else ratio
+        part = discriminator.part_for(rows)
+        ratio = loss.log_ratio(part(rows))
+        return ratio - _log_mean_ratio(inference, part, rows) if loss.leaves_constant_open else ratio
 
 
-def _log_mean_ratio(inference: Asked) -> Tensor:
-    """The log of the ratio's mean over rows of the model, which is 0 for a ratio of densities."""
+def _by_name(values: Batch, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """Rows by the names of sites and conditions, in the order of these where all have one."""
+    if isinstance(values, dict):
+        known = [name for name in names if name in values]
+        return {name: values[name] for name in (known if len(known) == len(values) else values)}
+    return {"x": values[0]} if len(values) == 1 else dict(zip(names, values, strict=False))
+
+
+def _log_mean_ratio(inference: Asked, part: Discriminator, names: Iterable[str]) -> Tensor:
+    """The log of the ratio's mean over rows of the model, which is 0 for a ratio of densities.
+
+    Args:
+        inference: The inference.
+        part: The discriminator that is asked.
+        names: What it is called with, where it is one of several.
+    """
     with kept_random_state(inference.device):
         pyro.set_rng_seed(0)  # the same rows at each call
         rows = inference.model_rows(NUM_ROWS_FOR_CONSTANT)
-    return log_mean_exp(inference.loss.log_ratio(inference.discriminator(rows)))
+    seen = rows if part is inference.discriminator else {name: rows[name] for name in names}
+    return log_mean_exp(inference.loss.log_ratio(part(seen)))
 
 
 def export(inference: Asked, batch: Batch, num_draws: int) -> "InferenceData | DataTree":

@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import reduce
 from itertools import islice, repeat
+from operator import add
 from typing import Any, Unpack, cast
 
 import torch
@@ -12,20 +14,25 @@ from pyro_gan.callbacks.failures import Drift
 from pyro_gan.checks import listed, shown
 from pyro_gan.inference.algorithm import Algorithm
 from pyro_gan.inference.apart import Parts
-from pyro_gan.inference.options import Options, StepLosses
+from pyro_gan.inference.options import DiscriminatorChoice, Options, StepLosses
 from pyro_gan.inference.state import description_of
 from pyro_gan.inference.verdict import Report
 from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.calls import Arguments
+from pyro_gan.players.conditions import Condition, asked, categories
 from pyro_gan.players.exclusive import one_at_a_time
 from pyro_gan.players.first_look import builds_itself_later, kept_buffers, kept_random_state, take_buffers
+from pyro_gan.processes import found, quiet
 from pyro_gan.training.clock import Clock
+from pyro_gan.training.distributed import Together
 from pyro_gan.training.divergence import MEND, Diverged
+from pyro_gan.training.failing import one_for_all
 from pyro_gan.training.look import MoreRows, drawn_for_many, first_rows, look
 from pyro_gan.training.minibatches import Minibatches
+from pyro_gan.training.objective import discriminator_loss
 from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
 from pyro_gan.training.record import COLUMNS, Recorder, StepRecord
-from pyro_gan.training.step import PlayerName, Step, total
+from pyro_gan.training.step import PlayerName, Step
 
 
 class Stepping(Algorithm):
@@ -34,7 +41,7 @@ class Stepping(Algorithm):
     def __init__(
         self,
         model: Callable[..., Any],
-        discriminator: Callable[..., Tensor] | None = None,
+        discriminator: DiscriminatorChoice = None,
         optim: OptimizerChoice = None,
         optim_d: OptimizerChoice = None,
         **options: Unpack[Options],
@@ -56,6 +63,8 @@ class Stepping(Algorithm):
         """How parameters moved in the last run, where it was long enough."""
         self._last_batch: Batch | None = None
         self._is_ready = False
+        self._categories: dict[str, tuple[int, ...]] = {}
+        """By condition, the categories that the data of all runs have had; none where some were not at hand."""
         self._loaded_state: dict[str, Any] | None = None
         """The state that has been loaded before the parameters are known."""
         self._blanks: dict[str, Any] = {}
@@ -85,7 +94,19 @@ class Stepping(Algorithm):
 
     @one_at_a_time
     def take_step(self, batches: Iterator[Batch], player: PlayerName | None = None) -> StepRecord:
-        """Take one step on a stream of minibatches, a fresh one for each update of the discriminator."""
+        """Take one step on a stream of minibatches, a fresh one for each update of the discriminator.
+
+        Where several processes train together, all of them take it.
+        """
+        processes = found()
+        if processes is None:
+            self._step.together = None
+        elif self._step.together is None or self._step.together.processes is not processes:
+            self._step.together = Together(processes)
+        with one_for_all(processes, self.num_steps_taken + 1):
+            return self._take_step(batches, player)
+
+    def _take_step(self, batches: Iterator[Batch], player: PlayerName | None) -> StepRecord:
         if self.average is not None and self.average.is_applied:
             raise ValueError(
                 "within averaged() the parameters have the values of their averages, which a step would train and "
@@ -99,8 +120,13 @@ class Stepping(Algorithm):
                 f"the data ran out at step {self.num_steps_taken + 1}: an iterator can be read only once. Pass "
                 "something that can be read again, such as a list or a DataLoader, or an endless generator."
             )
+        together = self._step.together
         if not self._is_ready or self._blanks:
-            self._get_ready_to_train(minibatches[0], batches.many if isinstance(batches, Minibatches) else None)
+            many = batches.many if isinstance(batches, Minibatches) else None
+            with quiet(None if together is None else together.processes):
+                self._get_ready_to_train(minibatches[0], together.many(many, minibatches[0]) if together else many)
+        if together is not None:
+            together.meet(self.players(), self.device)
         self._last_batch = minibatches[-1]
         for_discriminator = minibatches[:k] if player != "generator" else ()
         for_generator = minibatches[-g:] if player != "discriminator" else ()
@@ -127,9 +153,12 @@ class Stepping(Algorithm):
         self.get_ready_to_answer(values)
         with torch.no_grad(), kept_buffers():
             samples = self.draw(values)
-            real_logits, fake_logits = self.discriminator(samples.real), self.discriminator(samples.fake)
-            discriminator_loss = total(self.loss.discriminator(real_logits, fake_logits))
-            return StepLosses(self.generator_loss(self.draw_for_generator(values)), discriminator_loss)
+            logits = [
+                (part(select(samples.real)), part(select(samples.fake))) for part, select in self.discriminator.parts()
+            ]
+            of_discriminator = discriminator_loss(self.loss, self.discriminator, samples, logits, self.matching_aware)
+            of_generator = reduce(add, map(self.generator_loss, self.samples_for_generator(values)))
+            return StepLosses(of_generator, of_discriminator)
 
     @one_at_a_time
     def compared_rows(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -159,6 +188,56 @@ class Stepping(Algorithm):
     def last_arguments(self) -> Arguments | None:
         """How the model was called at the last step, or at the look before the first."""
         return None if self._last_batch is None else self.model.calls.arguments(self._last_batch)
+
+    def sample_arguments(self, num_samples: int, args: tuple[Any, ...]) -> Arguments:
+        """How the model is called where rows are wanted, given a user's arguments.
+
+        Args:
+            num_samples: The number of rows.
+            args: The arguments: all that the model takes, or its conditions.
+
+        Raises:
+            TypeError, ValueError: Arguments are missing, or a condition does not fit.
+        """
+        calls, last = self.model.calls, self.last_arguments()
+        told = {} if self._last_batch is None else self.conditions(self._last_batch)
+        if args and last is not None and len(args) == len(told) < calls.number_required():
+            rows = calls.sample_arguments((), last, num_samples, exactly=True)
+            arguments = calls.replaced(rows, dict(zip(told, args, strict=True)))
+        else:
+            arguments = calls.sample_arguments(args, last, num_samples)
+        if not args:
+            return arguments
+        given = calls.named_arguments(arguments)
+        fitting = {
+            name: asked(name, given[name], self._condition(name, rows), num_samples, self.device)
+            for name, rows in told.items()
+            if given.get(name) is not None
+        }
+        return calls.replaced(arguments, fitting)
+
+    def judged_names(self) -> tuple[str, ...]:
+        """The names of the compared sites and of the conditions, in order, as far as they are known."""
+        told = () if self._last_batch is None else self.places_of_conditions(self._last_batch)
+        return (*(self.model.sites or ()), *told)
+
+    def _condition(self, name: str, rows: Tensor) -> Condition:
+        return Condition(tuple(rows.shape[1:]), rows.dtype, self._categories.get(name, ()))
+
+    def note_categories(self, whole: Callable[[Any], Tensor | None]) -> None:
+        """Note which categories the data of a run have.
+
+        Args:
+            whole: Gives all rows of an element of the data, where they are at hand.
+        """
+        batch = self._last_batch
+        if batch is None:
+            return
+        for name, place in self.places_of_conditions(batch).items():
+            if not self.conditions(batch)[name].is_floating_point():
+                found, before = set(categories(whole(place))), self._categories.get(name)
+                is_known = found and before != ()
+                self._categories[name] = tuple(sorted(found.union(before or ()))) if is_known else ()
 
     def optimizers(self) -> dict[str, PlayerOptimizer]:
         """Both players' optimizers by the names of their arguments."""

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
-from torch import Tensor
-
 from pyro_gan.inference.gan import GANInference
-from pyro_gan.inference.options import SharedOptions
+from pyro_gan.inference.options import DiscriminatorChoice, SharedOptions
 from pyro_gan.losses import Wasserstein
 from pyro_gan.penalties import GradientPenalty, PenaltyFunction, WeightClipping
 from pyro_gan.training.optimizers import OptimizerChoice
@@ -47,7 +45,7 @@ class WGANInference(GANInference):
     def __init__(
         self,
         model: Callable[..., Any],
-        critic: Callable[..., Tensor] | None = None,
+        critic: DiscriminatorChoice = None,
         optim: OptimizerChoice = None,
         optim_d: OptimizerChoice = None,
         *,

@@ -66,6 +66,9 @@ class Judgement(NamedTuple):
     fake_logits: Tensor
     """The logits of the fake rows, with shape `(M,)`."""
 
+    given: Sequence[str] = ()
+    """The names among the rows of what both samples are given alike, such as conditions: penalties leave it out."""
+
 
 PenaltyFunction = Callable[[Judgement], Tensor]
 """What a penalty is: per-row values, or a 0-dimensional tensor, as a function of a judgement."""

@@ -20,7 +20,8 @@ class SitePenalty(Penalty):
     discriminator alone, and then counts `every` times: the same on average, for less time.
 
     Args:
-        site: The site or the sites; by default all whose rows are of floating point.
+        site: The site or the sites; by default all compared ones whose rows are of floating
+            point.
         every: The number of updates of the discriminator from one at which the penalty is taken to the next.
 
     Raises:
@@ -43,11 +44,12 @@ class SitePenalty(Penalty):
     def check(self, real: dict[str, Tensor]) -> None:
         self.covered_sites(real)
 
-    def covered_sites(self, rows: dict[str, Tensor]) -> list[str]:
+    def covered_sites(self, rows: dict[str, Tensor], given: Sequence[str] = ()) -> list[str]:
         """The names of the sites that the penalty covers.
 
         Args:
             rows: The rows by site, each with shape `(num_rows, *event_shape)`.
+            given: Those among them that both samples are given alike, which are covered only where they are named.
 
         Raises:
             ValueError: A named site is unknown or not of floating point, or no site is.
@@ -55,14 +57,14 @@ class SitePenalty(Penalty):
         floating = [site for site, values in rows.items() if values.is_floating_point()]
         for site in self.sites or ():
             self._check_site(site, rows, floating)
-        if not floating:
+        if not set(floating).difference(given):
             types = ", ".join(f"{values.dtype} at site {site!r}" for site, values in rows.items())
             raise ValueError(
                 f"{type(self).__name__} needs rows of floating point, since others have no gradient, but found {types}."
                 " Convert them, for example with transform=lambda x: x / 255, or use WeightClipping or "
                 "torch.nn.utils.parametrizations.spectral_norm, which need no gradient of rows."
             )
-        return floating if self.sites is None else list(self.sites)
+        return [site for site in floating if site not in given] if self.sites is None else list(self.sites)
 
     def _check_site(self, site: str, rows: dict[str, Tensor], floating: list[str]) -> None:
         if site not in rows:
@@ -219,7 +221,7 @@ class R1(SquaredGradient):
 
     def __call__(self, judgement: Judgement) -> Tensor:
         logits, rows, real = self.seen(judgement, judgement.real_logits, judgement.real)
-        return self.penalize(self.covered_sites(judgement.real), logits, rows, real, real)
+        return self.penalize(self.covered_sites(judgement.real, judgement.given), logits, rows, real, real)
 
 
 class R2(SquaredGradient):
@@ -234,7 +236,7 @@ class R2(SquaredGradient):
 
     def __call__(self, judgement: Judgement) -> Tensor:
         logits, rows, real = self.seen(judgement, judgement.fake_logits, judgement.fake)
-        return self.penalize(self.covered_sites(judgement.fake), logits, rows, real, real)
+        return self.penalize(self.covered_sites(judgement.fake, judgement.given), logits, rows, real, real)
 
 
 class ZeroCentredGradientPenalty(SquaredGradient):
@@ -261,7 +263,7 @@ class ZeroCentredGradientPenalty(SquaredGradient):
     reads_gradients = False  # but at rows of its own
 
     def __call__(self, judgement: Judgement) -> Tensor:
-        sites = self.covered_sites(judgement.real)
+        sites = self.covered_sites(judgement.real, judgement.given)
         judge, real, fake = players(judgement, self.relative)
         rows = _interpolate(real, fake, sites, at_ends=True)
         both = {site: torch.cat([real[site], fake[site]]) for site in sites} if self.relative else {}
@@ -328,7 +330,7 @@ class GradientPenalty(SitePenalty):
         self.relative = relative
 
     def __call__(self, judgement: Judgement) -> Tensor:
-        sites = self.covered_sites(judgement.real)
+        sites = self.covered_sites(judgement.real, judgement.given)
         judge, real, fake = players(judgement, self.relative)
         rows = _interpolate(real, fake, sites)
         gradients = _gradients(judge(rows), [rows[site] for site in sites])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_gan.penalties.base import InCoordinates, Judgement
+from pyro_gan.processes import ranges_of, variances_of
 
 FEWEST_PIXELS = 64
 """The number of features from which on they may be pixels, which share one scale."""
@@ -30,7 +31,7 @@ def mean_weights(rows: Tensor, real: Tensor) -> Tensor:
         rows: The rows whose variances they are, with shape `(num_rows, *event_shape)`.
         real: The real rows, likewise.
     """
-    variances = rows.detach().var(0, correction=0).flatten()
+    variances = variances_of(rows).flatten()
     if len(variances) < FEWEST_PIXELS:
         return variances
     return torch.where(are_in_one_unit(real), variances.mean(), variances)
@@ -46,7 +47,7 @@ def are_in_one_unit(real: Tensor) -> Tensor:
         real: Rows, with shape `(num_rows, *event_shape)`.
     """
     real = real.detach() if real.is_floating_point() else real.double()
-    ranges = (real.amax(0) - real.amin(0)).flatten()
+    ranges = ranges_of(real).flatten()
     varying = ranges > 0
     typical, largest = torch.where(varying, ranges, torch.nan).nanmedian(), ranges.max()
     num_small = (varying & (ranges < largest / MUCH_SMALLER)).sum()

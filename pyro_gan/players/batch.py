@@ -12,6 +12,12 @@ from torch import Tensor
 
 from pyro_gan.checks import shown
 
+FOR_TEXT = (
+    "For labels, np.unique(text, return_inverse=True)[1] has a number each; captions are embedding.tokens(captions) of "
+    "embedding = CaptionEmbedding(captions, size)."
+)
+"""How text becomes numbers."""
+
 Batch = tuple[Tensor, ...] | dict[str, Tensor]
 """A minibatch: tensors in order or by name, each with shape `(num_rows, *event_shape)`."""
 
@@ -137,12 +143,15 @@ def too_large(batch: Batch, dtype: torch.dtype) -> str | None:
 
 def _from_numpy(array: Any, name: str) -> Tensor:
     if not is_array(array):
+        if isinstance(array, list | str) and all(isinstance(text, str) for text in array):
+            raise TypeError(f"{name} must hold numbers, but holds text. Convert it to numbers first. {FOR_TEXT}")
         raise TypeError(f"{name} must be a tensor or an array, but is {shown(array)} ({type(array).__name__}).")
     if isinstance(array, np.ma.MaskedArray):
         array = _unmasked(array, name)
     array = np.asarray(array)
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}. Convert it to numbers first.")
+        hint = f". {FOR_TEXT}" if array.dtype.kind in "US" else "."
+        raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}. Convert it to numbers first{hint}")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if any(stride < 0 for stride in array.strides):
         array = np.ascontiguousarray(array)

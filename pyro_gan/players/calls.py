@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 from pyro.poutine.messenger import unwrap
@@ -43,11 +43,22 @@ class Calls:
             with a default other than `None` keep it; the others are filled from the minibatch.
         role: What to call it in messages, such as "guide".
         in_order: The sites that a tuple's elements stand for, where the callable does not take these in order.
+        takes_conditions: Asked once, where a tuple has more elements than the callable has parameters for data: whether
+            it takes the first ones, or those behind the compared sites' real rows, which are given to it in this order.
     """
 
-    def __init__(self, function: Callable[..., Any], role: str, in_order: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        role: str,
+        in_order: tuple[str, ...] = (),
+        takes_conditions: "Callable[[Arguments, Arguments], bool] | None" = None,
+    ) -> None:
         self.role = role
         self.in_order = in_order
+        self._takes_conditions = takes_conditions
+        self._num_skipped: dict[int, int] = {}
+        """By a tuple's length, how many of its elements are real rows that the callable is not given."""
         self._signature = _signature(function)
         self._data_parameters = _data_parameters(self._signature)
 
@@ -56,7 +67,8 @@ class Calls:
 
         A mapping fills the model's parameters by name, and so does a tuple with an element for each of several compared
         sites. Any other tuple fills the data parameters in order, as `SVI.step` would; elements beyond, such as labels,
-        are left out. For a model that takes no data, the first element is the compared site's real sample.
+        are left out. For a model that takes no data, or only what lies beyond, the first element is the compared site's
+        real sample.
 
         Raises:
             TypeError: The minibatch does not fit the model's parameters.
@@ -70,6 +82,9 @@ class Calls:
             kwargs = self._by_name(by_site)
             spare = tuple(value for site, value in by_site.items() if site not in kwargs)
             return self._with_batch_size(Arguments((), kwargs, spare), num_rows)
+        skipped = self._number_skipped(batch)
+        if skipped:
+            return self._behind(batch, skipped)
         args = batch if self._data_parameters is None else batch[: len(self._data_parameters)]
         if len(args) < self._required():
             raise TypeError(
@@ -97,7 +112,9 @@ class Calls:
         if args or is_free:
             arguments = Arguments(args, {})
             if "batch_size" in self.named_arguments(arguments):
-                return arguments
+                if self._required() <= len(args) - 1 or len(args) != len(self._data_parameters or ()):
+                    return arguments
+                arguments = self._placed(args, ())  # those behind the number of rows
             return self._with_batch_size(arguments, num_rows)
         if last is None:
             raise TypeError(
@@ -161,6 +178,47 @@ class Calls:
                     f"run({{{parameter.name!r}: ..., ...}})."
                 )
 
+    def _number_skipped(self, batch: tuple[Tensor, ...]) -> int:
+        """How many elements of a tuple are real rows that the callable is not given, as it takes conditions alone."""
+        number, taken = len(batch), len(self._data_parameters or ())
+        if not 0 < taken < number or self._takes_conditions is None:
+            return 0
+        if number not in self._num_skipped:
+            first = len(self.in_order) if 0 < len(self.in_order) < number else 1
+            is_possible = self._required() <= number - first
+            self._num_skipped[number] = 0
+            if is_possible and self._takes_conditions(
+                self._with_batch_size(self._placed(batch[:taken], ()), number_of_rows(batch)),
+                self._behind(batch, first),
+            ):
+                self._num_skipped[number] = first
+        return self._num_skipped[number]
+
+    def forget(self) -> None:
+        """Let go of what has been seen in minibatches."""
+        self._num_skipped = {}
+
+    def _behind(self, batch: tuple[Tensor, ...], skipped: int) -> Arguments:
+        """The callable's arguments where it is given what lies behind the real rows."""
+        args = batch[skipped : skipped + len(self._data_parameters or ())]
+        return self._with_batch_size(self._placed(args, batch[:skipped]), number_of_rows(batch))
+
+    def replaced(self, arguments: Arguments, values: Mapping[str, Any]) -> Arguments:
+        """Arguments with other values of some of the callable's parameters.
+
+        Args:
+            arguments: The arguments.
+            values: The values by the parameters' names.
+        """
+        places = list(self._signature.parameters) if self._signature is not None else []
+        args, kwargs = list(arguments.args), dict(arguments.kwargs)
+        for name, value in values.items():
+            if name in kwargs or name not in places[: len(args)]:
+                kwargs[name] = value
+            else:
+                args[places.index(name)] = value
+        return Arguments(tuple(args), kwargs, arguments.spare)
+
     def _placed(self, args: tuple[Any, ...], spare: tuple[Tensor, ...]) -> Arguments:
         """The arguments by position, or by name where a parameter such as `batch_size` stands before them."""
         names = (self._data_parameters or ())[: len(args)]
@@ -183,6 +241,10 @@ class Calls:
             parameter.default is inspect.Parameter.empty and parameter.kind not in variable and name != "batch_size"
             for name, parameter in self._signature.parameters.items()
         )
+
+    def number_required(self) -> int:
+        """How many arguments the model can not do without, the number of rows left out."""
+        return self._required()
 
     def _required(self) -> int:
         """How many elements of a minibatch the model can not do without."""

@@ -1,5 +1,6 @@
 """Devices: which one, and how the user's modules and noise get there."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ def resolve_device(device: str | torch.device | None, discriminator: object) -> 
     """The device to work on.
 
     Args:
-        device: The user's choice, such as `"cpu"`, `"cuda"`, `"cuda:1"` or `"mps"`. `None` takes the device of the
+        device: The user's choice, such as `"cpu"`, `"cuda"`, `"cuda:1"` or `"mps"`. Under torchrun, `"cuda"` is the
+            device of the local rank. `None` takes the device of the
             discriminator's parameters where it is a module that has some, else torch's default device.
         discriminator: The discriminator.
 
@@ -35,6 +37,8 @@ def resolve_device(device: str | torch.device | None, discriminator: object) -> 
         chosen = torch.device(device)
     except RuntimeError:
         raise ValueError(f"device={shown(device)} names no device; use 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
+    if chosen.type == "cuda" and chosen.index is None and "LOCAL_RANK" in os.environ:
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))  # each of torchrun's processes has its own
     try:
         return torch.empty(0, device=chosen).device  # 'cuda' becomes 'cuda:0', as tensors name it
     except Exception as error:  # each backend has errors of its own for not being there

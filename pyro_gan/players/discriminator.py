@@ -56,7 +56,9 @@ class Discriminator(Player):
             )
         super().__init__(function, device, move)
         self._alone: dict[tuple[tuple[nn.Module, bool], ...], bool] = {}
-        self._asked: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._asked: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[str, ...]] = {}
+        self._by_position = False
+        """Whether it takes the compared site and the conditions in order, as it names its arguments otherwise."""
 
     def __call__(self, values: dict[str, Tensor]) -> Tensor:
         """The logits of rows.
@@ -96,24 +98,51 @@ class Discriminator(Player):
     def _seen_through(self) -> Any:
         return self.function
 
-    def asks_for(self, sites: Iterable[str]) -> tuple[str, ...]:
+    def parts(self) -> "list[tuple[Discriminator, Callable[[dict[str, Tensor]], dict[str, Tensor]]]]":
+        """The discriminators whose losses add, and what each is called with, of all rows by name: this one with all."""
+        return [(self, lambda rows: rows)]
+
+    def part_for(self, names: Iterable[str]) -> "Discriminator":
+        """The one of them that judges rows of these names."""
+        del names
+        return self
+
+    def check_sees(self, sites: Iterable[str]) -> None:
+        """Refuse sites that none of them sees.
+
+        Raises:
+            ValueError: There is one.
+        """
+
+    def asks_for(self, sites: Iterable[str], conditions: Iterable[str] = ()) -> tuple[str, ...]:
         """The names of what it is to be called with beside the compared sites.
 
         Args:
             sites: The compared sites.
+            conditions: What the model is told of each row.
 
         Returns:
-            What a discriminator that builds itself asks for; else the arguments which it can not do without, as far as
-            Python can tell.
+            What a discriminator that builds itself asks for, all conditions among it; else the arguments which it can
+            not do without, as far as Python can tell, and conditions that it takes by name. One that takes a single
+            site and as many arguments more as there are conditions is given these in order, whatever it calls them.
         """
-        compared = tuple(sites)
-        if compared not in self._asked:
+        compared, told = tuple(sites), tuple(conditions)
+        if (compared, told) not in self._asked:
             of_its_own = getattr(self.function, "given", None)
-            names = of_its_own(compared) if callable(of_its_own) else _needed(self.function)
-            if len(compared) == 1 and compared[0] not in names and not callable(of_its_own):
-                names = ()  # it takes the only site by position
-            self._asked[compared] = tuple(name for name in names if name not in compared)
-        return self._asked[compared]
+            if callable(of_its_own):
+                names = (*of_its_own(compared), *told)
+            else:
+                names = (*_needed(self.function), *(name for name in told if name in _taken(self.function)))
+                if len(compared) == 1 and compared[0] not in names:  # it takes the only site by position
+                    self._by_position = bool(told) and len(_needed(self.function)) == 1 + len(told)
+                    names = told if self._by_position else ()
+            self._asked[compared, told] = tuple(name for name in dict.fromkeys(names) if name not in compared)
+        return self._asked[compared, told]
+
+    def masks(self, sites: Iterable[str]) -> tuple[str, ...]:
+        """The names of masks of sites which a discriminator that builds itself is to be called with."""
+        of_its_own = getattr(self.function, "given", None)
+        return tuple(of_its_own(tuple(sites))) if callable(of_its_own) else ()
 
     def set_up(self, real: dict[str, Tensor], supports: dict[str, Constraint]) -> None:
         """Before the first run: see that the sites fit, and let a discriminator that builds itself do so.
@@ -125,7 +154,8 @@ class Discriminator(Player):
         Raises:
             ValueError: The discriminator does not take the compared sites by name.
         """
-        _check_takes(self.function, tuple(real))
+        if not self._by_position:
+            _check_takes(self.function, tuple(real))
         if not self.is_known and hasattr(self.function, "setup"):
             self.function.setup(supports, real)
 
@@ -230,7 +260,8 @@ class Discriminator(Player):
         if self.writes_in_place:
             values = {site: rows.clone() for site, rows in values.items()}
         only, *others = values.values()
-        output = self.function(**values) if others else self.function(only)
+        in_order = not others or self._by_position
+        output = self.function(only, *others) if in_order else self.function(**values)
         if not isinstance(output, Tensor):
             raise TypeError(
                 f"the discriminator must return a tensor of logits, but returned {type(output).__name__}. "
@@ -282,6 +313,16 @@ def _needed(function: Callable[..., Tensor]) -> list[str]:
         for parameter in signature.parameters.values()
         if parameter.default is inspect.Parameter.empty and parameter.kind not in variable
     ]
+
+
+def _taken(function: Callable[..., Tensor]) -> list[str]:
+    """The arguments that a discriminator takes by name, as far as Python can tell."""
+    try:
+        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (TypeError, ValueError):
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [parameter.name for parameter in signature.parameters.values() if parameter.kind in kinds]
 
 
 def _check_takes(function: Callable[..., Tensor], sites: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ used.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyro
@@ -15,8 +16,13 @@ from torch import Tensor
 from pyro_gan.checks import listed, shown
 from pyro_gan.players.calls import Arguments, Calls, copied
 from pyro_gan.players.exclusive import process_wide
+from pyro_gan.players.first_look import dropped_parameters
 from pyro_gan.players.handler import Draw, Site
 from pyro_gan.players.player import Player, are_written
+
+
+class _Undone(Exception):
+    """Ends a look that is to leave nothing known of what it saw."""
 
 
 class ImplicitModel(Player):
@@ -56,7 +62,7 @@ class ImplicitModel(Player):
         super().__init__(model, device, move)
         self.role = role
         self.sites = None if sites is None else tuple(sites)
-        self.calls = Calls(model, role, self.sites or ())
+        self.calls = Calls(model, role, self.sites or (), self.takes_conditions if role == "model" else None)
         self.found: dict[str, Site] = {}
         self._plain: dict[str, Tensor] = {}
 
@@ -114,6 +120,63 @@ class ImplicitModel(Player):
         self.found = draw.found
         self.writes_in_place = are_written((*given.args, *given.kwargs.values()))
 
+    def takes_conditions(self, data: Arguments, conditions: Arguments) -> bool:
+        """Whether the model takes what lies behind the real rows of a minibatch, and not the rows themselves.
+
+        A model that observes the rows, or asks nothing but how many there are, takes the rows.
+
+        Args:
+            data: How it would be called with the rows.
+            conditions: How it would be called with what lies behind them.
+        """
+        try:
+            with dropped_parameters():
+                sites, before = self.response(conditions)
+        except Exception:  # an error that is told where the model is called as ever
+            return not self._runs(data)
+        is_named = bool(set(self.calls.named_arguments(data)) & set(sites))
+        if is_named or any(site.is_observed for site in sites.values()):
+            return False
+        args, kwargs = conditions.args, conditions.kwargs
+        rolled = Arguments(tuple(map(_rolled, args)), {name: _rolled(value) for name, value in kwargs.items()})
+        after = self.response(rolled)[1]
+        return not all(map(torch.equal, before, after)) or not self._runs(data)
+
+    def _runs(self, arguments: Arguments) -> bool:
+        """Whether the model can be called so; it leaves no effect."""
+        try:
+            with dropped_parameters():
+                self.response(arguments)
+        except Exception:  # whatever a model does with rows that it does not expect
+            return False
+        return True
+
+    def response(self, arguments: Arguments) -> tuple[dict[str, Site], list[Tensor]]:
+        """What a run draws from the present random state, and how it depends on the parameters; it changes nothing.
+
+        Args:
+            arguments: How the model is called.
+
+        Returns:
+            The candidates among its sites, or those that are compared, and their values and gradients.
+        """
+        with suppress(_Undone), self.look(), torch.enable_grad():
+            draw = self._run(Draw(self.sites, self._meet, looks=True), copied(arguments))
+            values = list(draw.values.values())
+            weighed = [
+                (value * torch.linspace(1.0, 2.0, value.numel(), device=value.device).reshape(value.shape)).sum()
+                for value in values
+                if value.requires_grad
+            ]
+            leaves = list(draw.parameters.values())
+            gradients = (
+                torch.autograd.grad(torch.stack(weighed).sum(), leaves, allow_unused=True, materialize_grads=True)
+                if weighed and leaves
+                else ()
+            )
+            raise _Undone
+        return {name: draw.found[name] for name in draw.values}, [value.detach() for value in (*values, *gradients)]
+
     def _run(self, draw: Draw, arguments: Arguments) -> Draw:
         with process_wide, draw:
             self.function(*arguments.args, **arguments.kwargs)
@@ -149,6 +212,10 @@ class ImplicitModel(Player):
         if self.parameters.get(name) is leaf or not self.fill(name, leaf):
             return None
         return pyro.get_param_store()[name]
+
+
+def _rolled(value: Any) -> Any:
+    return value.roll(1, 0) if isinstance(value, Tensor) and value.dim() else value
 
 
 def _only_candidate(found: dict[str, Site]) -> tuple[str, ...]:

@@ -89,6 +89,10 @@ class Player:
             self._check_left(self._loaded["parameters"])
         self._fill_others()
 
+    def functions(self) -> list[Callable[..., Any]]:
+        """All callables of the user's."""
+        return [self.function]
+
     @property
     def modules(self) -> list[nn.Module]:
         """The modules called in the first run, with the parts that they have now."""

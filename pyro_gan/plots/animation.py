@@ -1,5 +1,6 @@
 """Samples over training, as an animation."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from pyro_gan.checks import positive_integer
 from pyro_gan.plots.arrays import as_array, as_points, common_box
 from pyro_gan.plots.densities import draw_points
-from pyro_gan.plots.images import as_images, plot_images
+from pyro_gan.plots.tiles import ImageShape, as_images, draw_tiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ def animate(
     steps: Sequence[int] | None = None,
     data: Any = None,
     num_columns: int | None = None,
-    image_shape: tuple[int, int] | None = None,
+    image_shape: ImageShape | None = None,
     limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
     frames_per_second: int = 5,
 ) -> Path:
@@ -36,7 +37,7 @@ def animate(
         steps: The step of each frame, which is written above it; by default nothing is.
         data: Points with shape `(num_rows, 2)` that are drawn in grey behind the frames' points; by default none.
         num_columns: The columns of the grid of images; by default as many as rows.
-        image_shape: Height and width in pixels, where images are flat and not square.
+        image_shape: As of :func:`plot_images`.
         limits: The least and the greatest value along each axis, `((left, right), (bottom, top))`, of points; by
             default all are seen.
         frames_per_second: How fast the frames follow each other.
@@ -60,7 +61,7 @@ def animate(
     if image_shape is None and rows[0].ndim == 2 and rows[0].shape[1] == 2:
         draw = _points_frame(rows, data, limits)
     else:
-        draw = _images_frame(rows, data, limits, num_columns, image_shape)
+        rows, draw = _images_frame(rows, data, limits, num_columns, image_shape)
     figure = Figure(figsize=(4, 4))
     ax = figure.add_axes((0.14, 0.12, 0.82, 0.8))
     writer = PillowWriter(fps=positive_integer("frames_per_second", frames_per_second))
@@ -103,17 +104,16 @@ def _points_frame(rows: list[np.ndarray], data: Any, limits: Any) -> Callable[["
 
 
 def _images_frame(
-    rows: list[np.ndarray], data: Any, limits: Any, num_columns: int | None, image_shape: tuple[int, int] | None
-) -> Callable[["Axes", np.ndarray], None]:
-    """A function that draws a frame of images."""
+    rows: list[np.ndarray], data: Any, limits: Any, num_columns: int | None, image_shape: ImageShape | None
+) -> tuple[list[np.ndarray], Callable[["Axes", np.ndarray], None]]:
+    """The frames' images on one scale, and a function that draws a frame of them."""
     if data is not None or limits is not None:
         raise ValueError(f"data and limits are for points of shape (num_samples, 2), but frames have {rows[0].shape}.")
     if num_columns is not None:
         positive_integer("num_columns", num_columns)
-    for number, frame in enumerate(rows):
-        as_images(f"frames[{number}]", frame, image_shape)
+    images = [as_images(f"frames[{number}]", frame, image_shape, *rows) for number, frame in enumerate(rows)]
 
     def draw(ax: "Axes", frame: np.ndarray) -> None:
-        plot_images(frame, num_columns=num_columns, image_shape=image_shape, ax=ax)
+        draw_tiles(ax, frame, num_columns or math.ceil(math.sqrt(len(frame)))).set_axis_off()
 
-    return draw
+    return images, draw

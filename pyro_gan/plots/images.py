@@ -4,36 +4,59 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from pyro_gan.checks import positive_integer
 from pyro_gan.plots.arrays import as_array, as_vector
-from pyro_gan.plots.axes import axes_or_new
+from pyro_gan.plots.tiles import ImageShape, as_images, draw_tiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def plot_images(
-    rows: Any, *, num_columns: int | None = None, image_shape: tuple[int, int] | None = None, ax: "Axes | None" = None
+    rows: Any,
+    *,
+    labels: Any = None,
+    row_per_class: bool = False,
+    num_columns: int | None = None,
+    image_shape: ImageShape | None = None,
+    ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw images in a grid, ink on paper.
+    """Draw images in a grid: grey ones as ink on paper, others in their colours.
 
     Args:
-        rows: One grey image a row, with shape `(num_rows, height * width)` or `(num_rows, height, width)`, from 0
-            (paper) to 1 (ink); what lies beyond is drawn as paper or ink.
-        num_columns: The grid's columns; by default as many as rows.
-        image_shape: Height and width in pixels, where the images are flat and not square.
+        rows: One image a row, with shape `(num_rows, height * width)`, `(num_rows, height, width)` or
+            `(num_rows, channels, height, width)`, of one channel or three. Pixels lie from 0 (paper) to 1 (ink), or
+            from -1 to 1, as where one lies below -0.5; what lies beyond is drawn as paper or ink.
+        labels: What each image shows, as text or numbers, with shape `(num_rows,)`: they are written above the images.
+        row_per_class: Whether images of one label stand in a line of their own, with the label at its left; lines are
+            in the order of the labels.
+        num_columns: The grid's columns; by default as many as rows, or with `row_per_class` as many as it takes, more
+            images of a class being left out.
+        image_shape: Height and width in pixels, or channels, height and width, where the images are flat and not
+            square or not grey.
         ax: The axes to draw on; by default new ones.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: The rows are no images of the given or of a square shape, are empty, not finite, or bytes.
+        ValueError: The rows are no images of the given or of a square shape or of one or three channels, are empty, not
+            finite, or bytes; there is not one label an image, or none for `row_per_class`.
     """
     images = as_images("rows", rows, image_shape)
-    columns = math.ceil(math.sqrt(len(images))) if num_columns is None else positive_integer("num_columns", num_columns)
-    ax = _draw_tiles(ax, images, columns)
+    names = [] if labels is None else _names(labels, len(images))
+    if num_columns is not None:
+        positive_integer("num_columns", num_columns)
+    if row_per_class:
+        if labels is None:
+            raise ValueError(
+                "row_per_class=True puts each label's images in a line, but there are no labels. Pass "
+                "labels= with one label an image."
+            )
+        return _draw_classes(ax, images, names, num_columns)
+    ax = draw_tiles(ax, images, num_columns or math.ceil(math.sqrt(len(images))), [str(name) for name in names])
     ax.set_axis_off()
     return ax
 
@@ -43,7 +66,7 @@ def plot_neighbours(
     neighbours: Any,
     distances: Any = None,
     *,
-    image_shape: tuple[int, int] | None = None,
+    image_shape: ImageShape | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw generated images, each above the training images that are nearest to it, so that copies can be seen.
@@ -57,7 +80,7 @@ def plot_neighbours(
             first, with shape `(num_samples, num_neighbours, *image)`.
         distances: The distance of each sample from its nearest training images, with shape `(num_samples,)` or
             `(num_samples, num_neighbours)`; the first is written below its column. By default nothing is.
-        image_shape: Height and width in pixels, where the images are flat and not square.
+        image_shape: As of :func:`plot_images`.
         ax: The axes to draw on; by default new ones.
 
     Returns:
@@ -71,7 +94,7 @@ def plot_neighbours(
         neighbours.
     """
     generated, nearest = as_array("samples", samples), as_array("neighbours", neighbours)
-    images, shape = as_images("samples", generated, image_shape), generated.shape
+    images, shape = as_images("samples", generated, image_shape, nearest), generated.shape
     single = nearest.shape == shape
     if not single and (nearest.shape[:1] + nearest.shape[2:] != shape or nearest.ndim != len(shape) + 1):
         raise ValueError(
@@ -79,7 +102,7 @@ def plot_neighbours(
             "or (num_samples, num_neighbours, *image)."
         )
     num_neighbours = 1 if single else nearest.shape[1]
-    nearest = as_images("neighbours", nearest.reshape(-1, *shape[1:]), image_shape)
+    nearest = as_images("neighbours", nearest.reshape(-1, *shape[1:]), image_shape, generated)
     columns = np.concatenate([images[:, None], nearest.reshape(len(images), num_neighbours, *images.shape[1:])], 1)
     if distances is not None:
         distances = as_array("distances", distances)
@@ -87,59 +110,54 @@ def plot_neighbours(
     return _draw_columns(ax, columns, distances)
 
 
-def as_images(name: str, rows: Any, image_shape: tuple[int, int] | None) -> np.ndarray:
-    """Images with shape `(num_images, height, width)`.
+def _names(labels: Any, number: int) -> list[Any]:
+    """One label an image, as text or numbers.
 
-    Args:
-        name: What messages call them.
-        rows: One image a row, flat or not.
-        image_shape: Height and width in pixels, where they are flat and not square.
+    Raises:
+        ValueError: There are more or fewer.
     """
-    images = as_array(name, rows)
-    size = math.prod(images.shape[1:])
-    shape = image_shape or (images.shape[1:] if images.ndim == 3 else (math.isqrt(size),) * 2)
-    if images.ndim not in (2, 3) or size != math.prod(shape):
+    values = labels.detach().cpu() if isinstance(labels, Tensor) else labels
+    names = np.asarray(values)
+    if names.shape not in ((number,), (number, 1)):
         raise ValueError(
-            f"{name} of shape {images.shape} are no images of {shape[0]} by {shape[1]} pixels. "
-            "Pass image_shape=(height, width)."
+            f"labels must hold one label for each of the {number} images, but have shape {names.shape}. Pass as many."
         )
-    if images.max() > 1 and not (images % 1).any():
-        raise ValueError(f"{name} are whole numbers up to {images.max():g}, but expected 0 to 1. Scale them first.")
-    return images.reshape(len(images), *shape)
+    return list(names.ravel().tolist())
 
 
-def _tiles(images: np.ndarray, num_columns: int) -> np.ndarray:
-    """One picture of all images, row by row, with a pixel of paper between neighbours."""
-    num_images, height, width = images.shape
-    num_lines = math.ceil(num_images / num_columns)
-    tiles = np.zeros((num_lines * num_columns, height + 1, width + 1))
-    tiles[:num_images, :-1, :-1] = images
-    lines = tiles.reshape(num_lines, num_columns, height + 1, width + 1).swapaxes(1, 2)
-    return lines.reshape(num_lines * (height + 1), num_columns * (width + 1))[:-1, :-1]
-
-
-def _draw_tiles(ax: "Axes | None", images: np.ndarray, num_columns: int) -> "Axes":
-    """Draw images, by default on axes of the picture's own proportions."""
-    picture = _tiles(images, num_columns)
-    height, width = picture.shape
-    ax = axes_or_new(ax, size=(6.4, min(max(6.4 * height / width, 1.0), 12.8)))
-    ax.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+def _draw_classes(ax: "Axes | None", images: np.ndarray, names: list[Any], num_columns: int | None) -> "Axes":
+    """Draw a line of images for each label."""
+    kinds = sorted(set(names))
+    places = {kind: [number for number, name in enumerate(names) if name == kind] for kind in kinds}
+    width = num_columns or max(len(found) for found in places.values())
+    picture = np.full((len(kinds), width, *images.shape[1:]), 1.0 if images.ndim == 4 else 0.0)
+    for line, kind in enumerate(kinds):
+        found = places[kind][:width]
+        picture[line, : len(found)] = images[found]
+    ax = draw_tiles(ax, picture.reshape(-1, *images.shape[1:]), width)
+    height = images.shape[1]
+    ax.set_yticks(np.arange(len(kinds)) * (height + 1) + (height - 1) / 2, [str(kind) for kind in kinds])
+    _hide_frame(ax)
     return ax
 
 
 def _draw_columns(ax: "Axes | None", columns: np.ndarray, distances: np.ndarray | None) -> "Axes":
-    """Draw images with shape `(num_columns, num_lines, height, width)`, a red line below the first line of them."""
-    num_columns, num_lines, height, width = columns.shape
-    ax = _draw_tiles(ax, columns.swapaxes(0, 1).reshape(-1, height, width), num_columns)
+    """Draw images with shape `(num_columns, num_lines, *image)`, a red line below the first line of them."""
+    num_columns, num_lines, height, width = columns.shape[:4]
+    ax = draw_tiles(ax, columns.swapaxes(0, 1).reshape(-1, *columns.shape[2:]), num_columns)
     ax.axhline(height, color="C3", linewidth=1.5)
     names = ["generated", "nearest", *(f"neighbour {number}" for number in range(2, num_lines))]
     ax.set_yticks(np.arange(num_lines) * (height + 1) + (height - 1) / 2, names)
     centers = np.arange(num_columns) * (width + 1) + (width - 1) / 2
-    if distances is None:
-        ax.set_xticks([])
-    else:
+    _hide_frame(ax)
+    if distances is not None:
         ax.set_xticks(centers, [f"{distance:.3g}" for distance in distances], fontsize="small")
         ax.set_xlabel("distance from the nearest")
+    return ax
+
+
+def _hide_frame(ax: "Axes") -> None:
+    """Leave the names at the left alone."""
+    ax.set_xticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    return ax

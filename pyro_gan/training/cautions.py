@@ -42,6 +42,22 @@ def caution(discriminator: Discriminator, penalties: Sequence[PenaltyFunction], 
         warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
+def warn_of_ignored(names: Sequence[str]) -> None:
+    """Warn of conditions that a model takes and makes nothing of.
+
+    Args:
+        names: Their names.
+    """
+    for name in names:
+        warnings.warn(
+            f"the model ignores its condition {name!r}: what it draws is the same for all of its values, so that draws "
+            "can not match it. Use it in the model, such as generator(torch.cat([noise, c], 1)) or, for labels, an "
+            "embedding of it; or leave it out of the model's arguments.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
 def _gradients(discriminator: Discriminator, rows: dict[str, Tensor], number: int) -> dict[str, Tensor]:
     """By site of floating point, the gradient of the sum of the first rows' logits with respect to all rows."""
     leaves = {site: values.clone().requires_grad_(values.is_floating_point()) for site, values in rows.items()}

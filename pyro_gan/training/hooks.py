@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
+from pyro_gan.processes import Processes, quiet
+
 
 class Hooks(Protocol):
     """What is told of a run: a :class:`~pyro_gan.callbacks.Callback`."""
@@ -63,11 +65,14 @@ class Callbacks:
     Args:
         inference: What they are told of.
         callbacks: The callbacks, in order.
+        processes: Those that train together, where there are several; only the first one tells and writes.
     """
 
-    def __init__(self, inference: Any, callbacks: Sequence[Hooks]) -> None:
+    def __init__(self, inference: Any, callbacks: Sequence[Hooks], processes: Processes | None = None) -> None:
         self.inference = inference
-        self.callbacks = tuple(callbacks)
+        self.processes = processes
+        speaks = processes is None or processes.is_first
+        self.callbacks = tuple(callback for callback in callbacks if speaks or not callback.is_side_channel)
         self._started: list[Hooks] = []
         self._failed: set[int] = set()
 
@@ -108,7 +113,8 @@ class Callbacks:
         if id(callback) in self._failed:
             return None
         try:
-            return getattr(callback, hook)(self.inference, *arguments)
+            with quiet(self.processes):
+                return getattr(callback, hook)(self.inference, *arguments)
         except (OSError, ValueError) as error:
             if not callback.is_side_channel or not _is_of_a_stream(error):
                 raise

@@ -52,7 +52,7 @@ def held_back() -> Iterator[Interrupts]:
         for number in reversed(earlier):
             signal.signal(number, earlier[number])
         if noted.caught is not None:  # whatever was raised meanwhile is its context
-            _take_course(noted.caught, None, earlier[noted.caught])
+            _take_course(noted.caught, None, earlier.get(noted.caught, signal.SIG_DFL))  # it may be another process's
 
 
 def _take_course(number: int, frame: Any, handler: Callable[[int, Any], Any] | int) -> None:

@@ -12,7 +12,7 @@ from pyro_gan.penalties import Penalty, SitePenalty
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.discriminator import check_logits
 from pyro_gan.players.first_look import builds_itself_later, kept_random_state
-from pyro_gan.training.cautions import caution
+from pyro_gan.training.cautions import caution, warn_of_ignored
 from pyro_gan.training.samples import Samples
 from pyro_gan.training.step import Game, Step
 from pyro_gan.training.units import warn_of_units
@@ -36,6 +36,12 @@ class Unmet(Game, Protocol):
     def relate(self, functions: Mapping[str, Any], samples: Samples) -> None:
         """Have networks that have just built themselves relate latents to observations, where the game does so."""
 
+    def check_judged(self) -> None:
+        """Refuse sites to compare that no discriminator sees."""
+
+    def ignored_conditions(self, batch: Batch) -> list[str]:
+        """The names of conditions on which none of the model's draws depends."""
+
     def met_parameters(self) -> dict[str, Tensor]:
         """The parameters of the generator's side that have been met and could be moved."""
 
@@ -58,8 +64,11 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
         of_many = samples_of_many(game, many)
         samples = game.draw(batch)
         samples.check(batch)
-        game.draw_for_generator(batch).check_parameters()
+        for each in game.samples_for_generator(batch):
+            each.check_parameters()
         warn_of_units(samples)
+        game.check_judged()
+        warn_of_ignored(game.ignored_conditions(batch))
         for given in game.penalties:
             if isinstance(given, Penalty):
                 given.check(samples.real)
@@ -71,10 +80,12 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
         for given in game.penalties:
             if isinstance(given, SitePenalty):
                 discriminator.check_differentiable_twice(type(given).__name__)
-        discriminator.both(real, fake)  # it finds out whether they can be judged in one call
+        for part, select in discriminator.parts():
+            part.both(select(real), select(fake))  # it finds out whether they can be judged in one call
         game.selection.check(game.met_parameters())
         step.meet()
-        caution(discriminator, game.penalties, game.typical_rows(real, fake))
+        for part, select in discriminator.parts():
+            caution(part, game.penalties, select(game.typical_rows(real, fake)))
     for player in game.players().values():
         player.settle()
 

@@ -1,16 +1,48 @@
 """The only loop. It knows no algorithm: it takes steps, reads what they left, and tells the callbacks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from pyro_gan.penalties import Penalty, PenaltyFunction
 from pyro_gan.players.batch import Batch
+from pyro_gan.players.player import Player
+from pyro_gan.processes import Processes, found
+from pyro_gan.training.distributed import share_buffers
 from pyro_gan.training.divergence import Diverged
+from pyro_gan.training.failing import one_for_all
 from pyro_gan.training.hooks import Callbacks, Hooks, in_one_run
 from pyro_gan.training.interrupts import Interrupts, held_back
+from pyro_gan.training.noise import separate_noise
 from pyro_gan.training.record import Recorded, Recorder, StepRecord
 from pyro_gan.training.resuming import Keeper, Point, Resumable, go_on
+
+
+class Ending:
+    """Whether a run ends before its time, on which all processes agree after each step.
+
+    Args:
+        interrupts: What this process was interrupted by.
+        processes: All of them, or `None` where there is one.
+    """
+
+    def __init__(self, interrupts: Interrupts, processes: Processes | None) -> None:
+        self.interrupts = interrupts
+        self.processes = processes
+
+    def agreed(self, is_ended: bool) -> tuple[bool, int | None]:
+        """Whether a callback of any process ends the run, and the number of a signal that any has caught.
+
+        Args:
+            is_ended: Whether one of this process does.
+        """
+        caught = self.interrupts.caught
+        if self.processes is None:
+            return is_ended, caught
+        ends, number = self.processes.greatest(is_ended, caught or 0)
+        if number and caught is None:
+            self.interrupts.caught = int(number)
+        return bool(ends), int(number) or None
 
 
 class Trainee(Recorded, Resumable, Protocol):
@@ -19,6 +51,9 @@ class Trainee(Recorded, Resumable, Protocol):
     num_steps_taken: int
     penalties: tuple[PenaltyFunction, ...]
     recorder: Recorder
+
+    def players(self) -> Mapping[str, Player]:
+        """The players by name."""
 
     def get_ready(self, batch: Batch) -> None:
         """Before the first step, look at one minibatch."""
@@ -50,7 +85,7 @@ def train(
         ValueError: An update is not finite, the stream runs out, or a run of the inference is under way.
         KeyboardInterrupt, SystemExit: The run was interrupted; it ended after the step in hand.
     """
-    clock = inference.clock
+    clock, processes = inference.clock, found()
     clock.check_idle("run")
     penalties = {id(given): given for given in inference.penalties if isinstance(given, Penalty)}
     kept_along = [*callbacks, *penalties.values()]  # a penalty may be given twice, and counts twice
@@ -60,19 +95,22 @@ def train(
             _look_again(inference, point)
             go_on(point, inference.device)
             return False
-        told, recorder = Callbacks(inference, callbacks), inference.recorder
+        told, recorder = Callbacks(inference, callbacks, processes), inference.recorder
         with clock.running(point.num_steps, point.done, num_steps):
             try:
                 told.start(num_steps)
                 if not clock.num_left:  # all steps were taken, but callbacks have still to be told
                     _look_again(inference, point)
                 go_on(point, inference.device)
-                _take_steps(inference, batches, recorder, told, interrupts, keeper)
+                with one_for_all(processes, inference.num_steps_taken + 1):
+                    if processes is not None:
+                        separate_noise(processes, inference.device)
+                    caught = _take_steps(inference, batches, told, Ending(interrupts, processes), keeper)
             except BaseException as error:
                 with suppress(ValueError):  # an update that is not finite is not what ended the run
                     recorder.read()
                 told.end(error)
-            is_complete = interrupts.caught is None
+            is_complete = caught is None
             if is_complete:
                 clock.complete()
             told.end()
@@ -81,6 +119,8 @@ def train(
             go_on(point._replace(states=()), inference.device)
         elif keeper is not None and is_complete:
             keeper.write(is_over=True)
+        if processes is not None:
+            share_buffers(processes, inference.players())
     return True
 
 
@@ -93,25 +133,26 @@ def _look_again(inference: Trainee, point: Point) -> None:
 def _take_steps(
     inference: Trainee,
     batches: Iterator[Batch],
-    recorder: Recorder,
     told: Callbacks,
-    interrupts: Interrupts,
+    ending: Ending,
     keeper: Keeper | None,
-) -> None:
-    """Take the steps that are left, until a callback or an interrupt ends the run."""
-    clock, is_ended, first = inference.clock, False, inference.clock.done
-    while clock.num_left and not is_ended and interrupts.caught is None:
+) -> int | None:
+    """Take the steps that are left, until a callback or an interrupt ends the run; its number is returned."""
+    clock, recorder, first = inference.clock, inference.recorder, inference.clock.done
+    is_ended, caught = ending.agreed(False)
+    while clock.num_left and not is_ended and caught is None:
         recorder.unread.append(_take_step(inference, batches, recorder))
         clock.tick()
-        is_ended = told.step()
+        is_ended, caught = ending.agreed(told.step())
         is_kept = keeper is not None and keeper.is_due()
         if is_kept or recorder.is_due():
             _read(recorder, told)
         if is_kept and keeper is not None and not is_ended:
             keeper.write()
     _read(recorder, told)
-    if keeper is not None and interrupts.caught is not None and clock.done > first:
+    if keeper is not None and caught is not None and clock.done > first:
         keeper.write()
+    return caught
 
 
 def _take_step(inference: Trainee, batches: Iterator[Batch], recorder: Recorder) -> StepRecord:

@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
@@ -12,8 +12,11 @@ from torch import Tensor
 from pyro_gan.checks import shown
 from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.first_look import RandomStates, kept_random_state, random_states, set_random_states
+from pyro_gan.players.player import Player
+from pyro_gan.processes import Processes, agreed, found
 from pyro_gan.training.checkpoint import Folder
 from pyro_gan.training.clock import Clock
+from pyro_gan.training.distributed import share_buffers
 from pyro_gan.training.hooks import Hooks
 from pyro_gan.training.minibatches import Minibatches
 from pyro_gan.training.optimizer_state import plain
@@ -36,6 +39,9 @@ class Resumable(Protocol):
 
     def last_batch(self) -> Batch | None:
         """The minibatch of the last step."""
+
+    def players(self) -> Mapping[str, Player]:
+        """The players by name."""
 
 
 class Point(NamedTuple):
@@ -84,7 +90,7 @@ class Keeper:
     ) -> None:
         if resume not in get_args(Resume):
             raise ValueError(f"resume must be 'auto' or 'never', but is {shown(resume)}.")
-        if resume == "never" and folder.files() and str(folder.path) not in inference.clock.folders:
+        if resume == "never" and agreed(folder.files) and str(folder.path) not in inference.clock.folders:
             raise _other_run(folder)
         self.inference = inference
         self.batches = batches
@@ -103,13 +109,13 @@ class Keeper:
         """
         clock = self.inference.clock
         number = clock.runs + 1
-        content = self.folder.newest() if self.resume == "auto" else None
+        content = agreed(self.folder.newest) if self.resume == "auto" else None
         if content is None or content["run"] is None or content["run"]["number"] < number:
             if content is not None and str(self.folder.path) not in clock.folders:
                 raise _other_run(self.folder)
             clock.folders.add(str(self.folder.path))
             return Point(0, num_steps)
-        run, states = content["run"], RandomStates.from_state_dict(content["random"])
+        run, states = content["run"], RandomStates.from_state_dict(_own(content, "random"))
         if run["number"] > number:
             self.inference.load_state_dict(content["state"])
             clock.runs = number
@@ -117,7 +123,7 @@ class Keeper:
         self._check_data(run["data"])
         matched = self._matched(run["callbacks"])
         with kept_random_state(self.inference.device):
-            self.batches.stream.load_state_dict(run["place"])
+            self.batches.stream.load_state_dict(_own(run, "place"))
         self.inference.load_state_dict(content["state"])
         clock.runs = number - 1
         clock.folders.add(str(self.folder.path))
@@ -139,7 +145,13 @@ class Keeper:
         Args:
             is_over: Whether the run has come to its end.
         """
-        clock = self.inference.clock
+        clock, processes = self.inference.clock, found()
+        if processes is not None:
+            share_buffers(processes, self.inference.players())
+        places = _of_each(processes, self.batches.stream.state_dict())
+        random = _of_each(processes, random_states(self.inference.device).state_dict())
+        if processes is not None and not processes.is_first:
+            return
         run = {
             "number": clock.runs if is_over else clock.runs + 1,
             "done": clock.done,
@@ -147,7 +159,8 @@ class Keeper:
             "asked": clock.asked,
             "is_over": is_over,
             "data": self.batches.stream.description(),
-            "place": self.batches.stream.state_dict(),
+            "place": places[0],
+            "place_of_others": places[1:],
             "batch": self.inference.last_batch(),
             "callbacks": [
                 {"name": type(each).__name__, "state": plain(state, f"{type(each).__name__}.state_dict()")}
@@ -155,7 +168,8 @@ class Keeper:
                 if (state := each.state_dict())
             ],
         }
-        self.folder.write(content_of(self.inference, run), clock.step)
+        content = {**content_of(self.inference, run), "random_of_others": random[1:]}
+        self.folder.write(content, clock.step)
 
     def _batch(self, run: dict[str, Any]) -> Batch:
         return as_batch(run["batch"], self.inference.device)
@@ -181,7 +195,21 @@ class Keeper:
                 )
             matched.append((alike[seen[entry["name"]]], entry["state"]))
             seen[entry["name"]] += 1
-        return matched
+        processes = found()
+        speaks = processes is None or processes.is_first
+        return [(callback, state) for callback, state in matched if speaks or not callback.is_side_channel]
+
+
+def _of_each(processes: Processes | None, value: Any) -> list[Any]:
+    """A value of each process, by rank."""
+    return [value] if processes is None else processes.gathered(value)
+
+
+def _own(content: dict[str, Any], name: str) -> Any:
+    """What a checkpoint has of this process, or of the first one where fewer have written it."""
+    processes, others = found(), content.get(f"{name}_of_others", [])
+    rank = 0 if processes is None else processes.rank
+    return others[rank - 1] if 0 < rank <= len(others) else content[name]
 
 
 def _other_run(folder: Folder) -> ValueError:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyro_gan.checks import listed
 from pyro_gan.players.batch import Batch, too_large
+from pyro_gan.players.conditions import other_rows
 from pyro_gan.players.discriminator import leaves
 
 
@@ -29,6 +30,17 @@ class Samples(NamedTuple):
     """Whether both samples have the same observed rows, of simulations that were made beforehand."""
     log_densities: Sequence[Tensor] = ()
     """Those of draws without a gradient, each with shape `(num_rows,)`, by which their parameters learn."""
+    given: Sequence[str] = ()
+    """The names of what both samples have alike beside the compared sites: masks and conditions."""
+    conditions: Sequence[str] = ()
+    """Those of them that are conditions."""
+
+    def mismatched(self) -> dict[str, Tensor]:
+        """The real rows, each with the conditions of the next row that has other ones, without a graph."""
+        conditions = {name: self.real[name].detach() for name in self.conditions}
+        others = other_rows(conditions)
+        rows = {site: values.detach() for site, values in self.real.items()}
+        return {**rows, **{name: values[others] for name, values in conditions.items()}}
 
     def check(self, batch: Batch) -> None:
         """Refuse samples that can not be compared.

@@ -16,15 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from pyro_gan.checks import listed
 from pyro_gan.losses import Loss
 from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction
-from pyro_gan.players.batch import Batch
+from pyro_gan.players.batch import Batch, number_of_rows
 from pyro_gan.players.discriminator import Discriminator, leaves
 from pyro_gan.players.first_look import kept_buffers, kept_random_state, restore_buffer
 from pyro_gan.players.player import Player
 from pyro_gan.players.selection import Selection
+from pyro_gan.processes import Processes, as_one
 from pyro_gan.training.averaging import MovingAverage
 from pyro_gan.training.divergence import Diverged, Divergence, OnDivergence, Seen, are_finite, beginning, message
+from pyro_gan.training.objective import discriminator_loss
 from pyro_gan.training.optimizers import PlayerOptimizer
 from pyro_gan.training.reach import Reach
 from pyro_gan.training.record import StepRecord
@@ -42,6 +45,8 @@ class Game(Protocol):
     selection: Selection
     average: MovingAverage | None
     share_draws: bool
+    matching_aware: bool
+    """Whether real rows with another row's condition are judged too, as fake."""
     num_updates: int
     """The updates of the discriminator so far, by which lazy penalties are due."""
     num_steps_taken: int
@@ -51,8 +56,8 @@ class Game(Protocol):
     def draw(self, batch: Batch) -> Samples:
         """Draw the two samples to compare."""
 
-    def draw_for_generator(self, batch: Batch) -> Samples:
-        """Draw what the generator's side descends on."""
+    def samples_for_generator(self, batch: Batch) -> list[Samples]:
+        """Draw all that the generator's side descends on."""
 
     def generator_loss(self, samples: Samples) -> Tensor:
         """What the generator's side minimizes."""
@@ -78,6 +83,22 @@ class Gradients(NamedTuple):
     fake_logits: Tensor | None = None
 
 
+class Averaging(Protocol):
+    """What makes one gradient of those of many processes: :class:`~pyro_gan.training.distributed.Together`."""
+
+    processes: Processes
+    diverged: list[int]
+
+    def meet(self, players: Mapping[str, Player], device: torch.device) -> None:
+        """Where parameters are new, give all processes the same."""
+
+    def many(self, many: Callable[[], Batch | None] | None, batch: Batch) -> Callable[[], Batch | None]:
+        """Gives rows from all over the data of all processes."""
+
+    def average(self, found: Gradients, num_rows: int, leaves: Mapping[str, Tensor]) -> Gradients:
+        """The mean of all processes' gradients."""
+
+
 GradientFunction = Callable[[Batch], Gradients]
 
 PlayerName = Literal["generator", "discriminator"]
@@ -95,6 +116,8 @@ class Step:
         self.for_discriminator: GradientFunction = self.discriminator_gradients
         self.for_generator: GradientFunction = self.generator_gradients
         self.divergence = Divergence()
+        self.together: Averaging | None = None
+        """The processes that take the steps, where there are several."""
         self._reach = Reach()
         self._shared: Samples | None = None
         self._seen: Seen | None = None
@@ -106,7 +129,7 @@ class Step:
     def __getstate__(self) -> dict[str, Any]:
         """A copy is in no step."""
         none = dict.fromkeys(("_shared", "_seen", "_start", "_with_buffers"))
-        return {**vars(self), **none, "_reach": Reach(), "_before": []}
+        return {**vars(self), **none, "_reach": Reach(), "_before": [], "together": None}
 
     def take_eagerly(self) -> None:
         """Compute gradients operation by operation."""
@@ -156,20 +179,21 @@ class Step:
             samples = game.draw(batch)
         samples.check_alike()
         self._shared = samples if game.share_draws else None
-        judgement = self._judge(samples)
-        self._seen = Seen(judgement.real, judgement.fake)
-        loss = total(game.loss.discriminator(judgement.real_logits, judgement.fake_logits))
-        parameters = game.discriminator.meet(_parameters(loss, judgement))
+        judgements = self._judge(samples)
+        self._seen = Seen(samples.real, samples.fake)
+        logits = [(each.real_logits, each.fake_logits) for each in judgements]
+        loss = discriminator_loss(game.loss, game.discriminator, samples, logits, game.matching_aware)
+        parameters = game.discriminator.meet(_parameters(loss, judgements))
         if not parameters:
             game.discriminator.check_frozen()
-        penalty = self._penalty(judgement)
+        penalty = self._penalty(judgements)
         return Gradients(
             parameters,
             _gradients(loss if penalty is None else loss + penalty, parameters),
             loss.detach(),
             None if penalty is None else penalty.detach(),
-            judgement.real_logits.detach(),
-            judgement.fake_logits.detach(),
+            torch.cat([real for real, _ in logits]).detach(),
+            torch.cat([fake for _, fake in logits]).detach(),
         )
 
     def generator_gradients(self, batch: Batch) -> Gradients:
@@ -178,14 +202,13 @@ class Step:
         Raises:
             ValueError: The draws carry no gradient to the parameters, or depend on others than those that are trained.
         """
-        game, samples = self.game, self._shared
-        if samples is None:
-            samples = game.draw_for_generator(batch)
+        game, all_samples = self.game, [self._shared] if self._shared else self.game.samples_for_generator(batch)
+        samples = all_samples[0]
         self._shared = None  # after an update their graph would be that of other parameters
         if samples.fake.keys() <= samples.real.keys():  # a model may come to draw other shapes
             samples.check_alike()
         self._seen = Seen(samples.real, samples.fake)
-        loss = game.generator_loss(samples)
+        loss = reduce(add, map(game.generator_loss, all_samples))
         parameters = samples.parameters
         if game.selection:
             parameters = {name: leaf for name, leaf in parameters.items() if name in game.selection}
@@ -201,7 +224,12 @@ class Step:
         # Compiled code does not show what it saw, but an eager run from the same state does.
         self._start = None if function == self._eager(player) else torch.get_rng_state()
         self._before = self._held_by_buffers()
-        return function(batch)
+        if self.together is None:
+            return function(batch)
+        with as_one(self.together.processes):
+            found = function(batch)
+        leaves = self.game.generator_parameters() if is_generator else self.game.discriminator.parameters
+        return self.together.average(found, number_of_rows(batch), leaves)
 
     def _update(self, player: PlayerName, found: Gradients, batch: Batch) -> None:
         """Update a player along its gradients where they are finite; a device decides that by itself."""
@@ -256,7 +284,10 @@ class Step:
             with kept_random_state(game.device), kept_buffers(), suppress(ValueError):
                 torch.set_rng_state(self._start)
                 self._eager(player)(batch)
-        began = beginning(self._seen, (found.real_logits, found.fake_logits), batch)
+        logits = (found.real_logits, found.fake_logits) if self.together is None else ()
+        began = beginning(self._seen, logits, batch)
+        if self.together is not None and self.together.diverged:
+            began += f", on rank {listed(self.together.diverged)}"
         self.divergence.meet(game.on_divergence, player, message(player, found, game.num_steps_taken + 1, began))
 
     def meet(self) -> None:
@@ -295,9 +326,8 @@ class Step:
         if game.average is not None:
             game.average.update(found.parameters)
 
-    def _judge(self, samples: Samples) -> Judgement:
-        """Have both samples judged; no graph of the model goes further, even of one under `torch.enable_grad()`."""
-        discriminator = self.game.discriminator
+    def _judge(self, samples: Samples) -> list[Judgement]:
+        """Have each stage judge both samples; no graph of the model goes further, even of one under `enable_grad()`."""
         differentiates = any(getattr(given, "reads_gradients", True) for given in self.due_penalties())
         real, fake = (
             {
@@ -306,25 +336,29 @@ class Step:
             }
             for sample in (samples.real, samples.fake)
         )
-        # The gradient at one sample's rows costs the other's as well where both were judged in one call.
-        logits = (discriminator(real), discriminator(fake)) if differentiates else discriminator.both(real, fake)
-        return Judgement(discriminator, real, fake, *logits)
+        judgements = []
+        for part, select in self.game.discriminator.parts():
+            ours, theirs = select(real), select(fake)
+            # The gradient at one sample's rows costs the other's as well where both were judged in one call.
+            logits = (part(ours), part(theirs)) if differentiates else part.both(ours, theirs)
+            judgements.append(Judgement(part, ours, theirs, *logits, samples.given))
+        return judgements
 
     def due_penalties(self) -> list[PenaltyFunction]:
         """The penalties that act at this update."""
         return [given for given in self.game.penalties if self.game.num_updates % getattr(given, "every", 1) == 0]
 
-    def _penalty(self, judgement: Judgement) -> Tensor | None:
+    def _penalty(self, judgements: Sequence[Judgement]) -> Tensor | None:
         """The sum of the penalties that are due, each times the number of updates that it stands for."""
         if not self.game.penalties:
             return None
-        terms = [_for_all_updates(given, given(judgement).mean()) for given in self.due_penalties()]
+        terms = [
+            _for_all_updates(given, given(judgement).mean())
+            for given in self.due_penalties()
+            for judgement in judgements
+            if _covers(given, judgement)
+        ]
         return reduce(add, terms) if terms else None
-
-
-def total(losses: Sequence[Tensor]) -> Tensor:
-    """The sum of the means of per-row losses."""
-    return reduce(add, (rows.mean() for rows in losses))
 
 
 def _for_all_updates(given: PenaltyFunction, term: Tensor) -> Tensor:
@@ -339,9 +373,15 @@ def _gradients(loss: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor | No
     return torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
 
 
-def _parameters(loss: Tensor, judgement: Judgement) -> list[Tensor]:
+def _covers(given: PenaltyFunction, judgement: Judgement) -> bool:
+    """Whether a penalty of some sites is meant for a stage: it sees one of them."""
+    sites = getattr(given, "sites", None)
+    return not isinstance(sites, tuple) or any(site in judgement.real for site in sites)
+
+
+def _parameters(loss: Tensor, judgements: Sequence[Judgement]) -> list[Tensor]:
     """The discriminator's parameters: what its loss depends on, without the rows that penalties differentiate by."""
-    rows = {id(value) for sample in (judgement.real, judgement.fake) for value in sample.values()}
+    rows = {id(value) for each in judgements for sample in (each.real, each.fake) for value in sample.values()}
     return [leaf for leaf in leaves(loss) if id(leaf) not in rows]
 
 

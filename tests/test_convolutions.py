@@ -1,0 +1,88 @@
+"""Images with channels: the published convolutional networks, and those that build themselves."""
+
+import sys
+from pathlib import Path
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from pyro_gan import AutoDiscriminator, GANInference
+from pyro_gan.datasets import load_digits
+from pyro_gan.losses import NonSaturating
+
+IMAGES = load_digits(shape="image").images / 255
+
+
+def image_model(generator):
+    def model(batch_size):
+        pyro.module("generator", generator)
+        with pyro.plate("data", batch_size):
+            noise = pyro.sample("noise", dist.Normal(torch.zeros(4), 1.0).to_event(1))
+            return pyro.deterministic("x", generator(noise), event_dim=3)
+
+    return model
+
+
+def flat_generator(channels=1):
+    return nn.Sequential(nn.Linear(4, channels * 64), nn.Sigmoid(), nn.Unflatten(1, (channels, 8, 8)))
+
+
+def convolutional(monkeypatch):
+    """The networks of the example."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
+    monkeypatch.delitem(sys.modules, "dcgan", raising=False)
+    import dcgan
+
+    return dcgan
+
+
+def test_real_and_fake_rows_have_batch_statistics_of_their_own(monkeypatch):
+    """The discriminator's loss is that of two separate passes, worked out by hand, and not that of a joint one."""
+    pyro.set_rng_seed(0)
+    dcgan = convolutional(monkeypatch)
+    monkeypatch.setattr(dcgan, "NOISE_SIZE", 4)
+    generator, discriminator = dcgan.convolutional(8)
+    inference = GANInference(image_model(generator), discriminator, loss=NonSaturating())
+    real = 2 * IMAGES[:64] - 1
+    inference.step(real, player="generator")
+    found = inference.draw((real,))
+    sizes = []
+    hook = discriminator[2].register_forward_hook(lambda *call: sizes.append(len(call[1][0])))
+    loss = inference.step(real, player="discriminator").discriminator
+    hook.remove()
+    assert sizes == [64, 64] and loss.isfinite()
+    one_by_one, together = discriminator(real), discriminator(torch.cat([real, found.fake["x"]]))[:64]
+    assert not torch.allclose(one_by_one, together, rtol=0.01)
+
+
+def test_the_published_start_is_that_of_the_paper(monkeypatch):
+    torch.manual_seed(0)
+    for network in convolutional(monkeypatch).convolutional(28):
+        weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+        assert weights and all(weight.std().item() == pytest.approx(0.02, rel=0.1) for weight in weights)
+    generator, discriminator = convolutional(monkeypatch).convolutional(28)
+    drawn = generator(torch.randn(3, 64))
+    assert drawn.shape == (3, 1, 28, 28) and drawn.abs().max() <= 1 and discriminator(drawn).shape == (3, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_meet_convolutions_by_themselves(channels):
+    inference = GANInference(image_model(flat_generator(channels)))
+    inference.run(IMAGES.expand(-1, channels, -1, -1), num_steps=2, progress=False)
+    discriminator = inference.discriminator.function
+    first = next(module for module in discriminator.modules() if isinstance(module, nn.Conv2d))
+    assert first.in_channels == channels and inference.sample(3).shape == (3, channels, 8, 8)
+
+
+def test_another_number_of_channels_is_refused():
+    inference = GANInference(image_model(flat_generator(3)))
+    message = r"real and fake rows differ at site 'x': .* event shape \(1, 8, 8\)\), the model's .* \(3, 8, 8\)\)"
+    with pytest.raises(ValueError, match=message):
+        inference.run(IMAGES, num_steps=1, progress=False)
+    discriminator = AutoDiscriminator(width=8)
+    discriminator(IMAGES[:8])
+    with pytest.raises(ValueError, match=r"was built for rows of 'x' with event shape \(1, 8, 8\), but .* \(3, 8, 8\)"):
+        discriminator(IMAGES[:8].expand(-1, 3, -1, -1))
