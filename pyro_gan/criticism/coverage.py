@@ -89,7 +89,7 @@ def mode_coverage(samples: Any, centers: Any, scale: float, *, num_deviations: f
             `num_deviations * scale`) from its nearest mode.
 
     Returns:
-        The number of modes with a sample of high quality, the share of such samples, and the reverse KL divergence:
+        The number of modes with a sample of high quality, the share of such samples, and the reverse KL divergence
         of the share of all samples, of high quality or not, whose nearest mode each is, from the uniform distribution
         over all modes. A perfect sampler in two dimensions has a share of 1 - exp(-9/2), 98.9 %: more means that
         it crowds at the centers. Its divergence is not 0 but about (num_modes - 1) / (2 num_samples).

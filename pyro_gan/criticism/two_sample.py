@@ -161,8 +161,8 @@ def ks_test(x: Any, y: Any) -> MarginalTestResult:
         y: Rows with shape `(other_num_rows, *event_shape)`, at least two.
 
     Returns:
-        `statistic` and `pvalue`: the largest statistic, from 0 to 1, and its corrected p-value, the smallest.
-        `statistics` and `pvalues`: arrays with shape `(event_size,)`, a dimension each, of flattened events.
+        The largest `statistic`, from 0 to 1, and its corrected `pvalue`, the smallest. `statistics` and `pvalues` are
+        arrays with shape `(event_size,)`, a dimension each, of flattened events.
 
     Raises:
         TypeError: Rows are no numbers.
@@ -255,7 +255,7 @@ def c2st(x: Any, y: Any, *, seed: int | None = 1) -> float:
         seed: The seed of the folds and of the network; the benchmark's is 1. `None` draws it from torch's generator.
 
     Returns:
-        The accuracy, from 0 to 1: 0.5 for equal distributions, 1 for disjoint ones.
+        The accuracy, from 0 to 1, which is 0.5 for equal distributions and 1 for disjoint ones.
 
     Raises:
         TypeError: `seed` is no integer, or rows are no numbers.

@@ -262,7 +262,7 @@ class AdversarialInference(Stepping):
             num_draws: The number of replicated data sets.
 
         Returns:
-            ArviZ's container, with the groups of :mod:`pyro_gan.export`: the noise and other latent sites in `prior`,
+            ArviZ's container, with the groups of :mod:`pyro_gan.export`. Noise and other latent sites are in `prior`,
             the compared sites in `posterior_predictive`, `observed_data`, and `training_history`. With a guide, its
             draws are in `posterior`, what the model makes of them in `posterior_predictive`, and what it makes of the
             prior in `prior_predictive`.

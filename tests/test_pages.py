@@ -1,0 +1,57 @@
+"""The reference has every public name, its texts are read as they are meant, and pages load nothing from elsewhere."""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = "".join(path.read_text() for path in sorted((ROOT / "docs" / "api").glob("*.md")))
+ROOMS = ["", ".auto", ".losses", ".penalties", ".recipes", ".callbacks", ".criticism", ".datasets", ".export", ".plots"]
+PARTS = {"describe", "progress_callbacks", "MNIST_FILES", "MNIST_MIRRORS"}
+"""Names that a module shares with others of the package, and no user calls."""
+
+
+def whole_modules():
+    """Modules all of whose members the reference has."""
+    return set(re.findall(r"automodule:: (\S+)\n   :members:\n", REFERENCE))
+
+
+def is_ours(value, module="pyro_gan"):
+    return getattr(value, "__module__", "").startswith(module)
+
+
+def public(room):
+    """The functions and classes that a module offers, by name."""
+    module = importlib.import_module(f"pyro_gan{room}")
+    names = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
+    values = {name: getattr(module, name) for name in names if name not in PARTS}
+    return {
+        name: value for name, value in values.items() if getattr(value, "__module__", "").startswith(module.__name__)
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_is_in_the_reference(room):
+    names = public(room)
+    assert names
+    for name, value in names.items():
+        told = {f"pyro_gan{room}", value.__module__} & whole_modules()
+        assert told or re.search(rf"\b{name}\b", REFERENCE), name
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_what_is_returned_is_no_type_by_mistake(room):
+    methods = [method for value in public(room).values() for _, method in inspect.getmembers(value, inspect.isfunction)]
+    for function in filter(is_ours, [*public(room).values(), *methods]):
+        found = re.search(r"Returns:\n +(.*)", inspect.getdoc(function) or "")
+        text = found[1] if found else ""  # napoleon takes what is before a colon for a type
+        assert not re.match(r"(?:[^`:]|`[^`]*`)+: ", text), f"{function.__qualname__}: {text}"
+
+
+def test_no_page_asks_for_a_script_or_a_font_from_elsewhere():
+    settings = (ROOT / "docs" / "conf.py").read_text() + (ROOT / "docs" / "_static" / "pages.css").read_text()
+    assert not re.search(r"https?://", settings)
+    assert "mathjax" not in settings
