@@ -86,7 +86,6 @@ def test_the_notebook_is_saved_with_its_pictures(notebook):
     assert not any(output.output_type == "error" for output in outputs)
 
 
-
 @pytest.mark.parametrize("script", TOLD)
 def test_help_tells_how_long_it_takes_and_what_each_option_is(script):
     parser = runpy.run_path(str(EXAMPLES / script))["parser"]()
