@@ -10,7 +10,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -33,7 +33,7 @@ class Processes:
         self.rank = distributed.get_rank()
         self.size = distributed.get_world_size()
         # What is said beside gradients goes over the hosts, and waits for no device.
-        self.hosts: Any = distributed.new_group(backend="gloo")
+        self.hosts: Any = distributed.new_group(backend="gloo", timeout=_timeout())
 
     @property
     def is_first(self) -> bool:
@@ -75,6 +75,15 @@ class Processes:
         if failure is not None:
             raise failure
         return value
+
+
+def _timeout() -> timedelta:
+    """How long processes wait for each other in the group that all are in."""
+    group: Any = distributed.group.WORLD
+    for device in ("cpu", "cuda"):
+        with suppress(AttributeError, RuntimeError):  # it has no such device, or its backend does not tell
+            return group._get_backend(torch.device(device)).options._timeout
+    return TIMEOUT
 
 
 @contextmanager

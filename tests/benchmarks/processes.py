@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
             print(setting, best[setting], flush=True)
     alone = best[settings[0]]
     lines = [
-        f"{args.num_threads} thread(s) in all but at least one a process; torch {torch.__version__}, gloo; "
+        f"{args.num_threads} thread(s) in all, but at least one a process; torch {torch.__version__}, gloo; "
         f"{NUM_ROWS} rows, three layers of {WIDTH}",
         "processes   threads of each   rows of each   ms a step   ratio   processor ms of all   ratio",
     ]
