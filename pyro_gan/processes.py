@@ -132,7 +132,14 @@ def _initialize() -> None:
     has_devices = torch.cuda.is_available() and distributed.is_nccl_available()
     if has_devices:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if has_devices else "gloo", timeout=TIMEOUT)
+    exported: Any = distributed  # these names are in its documentation, but not in its exports
+    store, rank, size = next(exported.rendezvous("env://", timeout=TIMEOUT))
+    # After a restart torchrun's store still holds the addresses of processes that have ended. It counts restarts for a
+    # machine alone; of several machines it has to be told to make a new store (docs/processes.md).
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1" and (attempt := os.environ.get("TORCHELASTIC_RESTART_COUNT")):
+        store = exported.PrefixStore(f"pyro_gan/attempt {attempt}", store)
+    backend = "cpu:gloo,cuda:nccl" if has_devices else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     _known["is_own"] = True
 
 
@@ -176,9 +183,10 @@ def variances_of(rows: Tensor) -> Tensor:
     rows = rows.detach()
     if not _together:
         return rows.var(0, correction=0)
-    precise = rows.double()
-    number = torch.full_like(precise[0], len(rows))
-    total, squares, number = _reduced(torch.stack([precise.sum(0), precise.square().sum(0), number]), "sum").unbind()
+    variance, mean = torch.var_mean(rows, 0, correction=0)
+    mean, number = mean.double(), torch.full_like(mean, len(rows), dtype=torch.float64)
+    sums = torch.stack([number * mean, number * (variance + mean.square()), number])
+    total, squares, number = _reduced(sums, "sum").unbind()
     return (squares / number - (total / number).square()).clamp_min(0.0).to(rows.dtype)
 
 

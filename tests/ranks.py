@@ -3,17 +3,29 @@
 Each scenario is also called by one process alone, which it is compared with.
 """
 
+import contextlib
+import io
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pyro
+import pyro.distributions as dist
 import torch
 from test_contract import CASES, DATA, MODELS, values
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
-from pyro_gan import processes
+from pyro_gan import GANInference, processes
+from pyro_gan.callbacks import Evaluate, KeepBest, StopWhen, WriteCSV
+from pyro_gan.inference.contrast import AdaptiveContrast
+from pyro_gan.inference.energy import energy_score
+from pyro_gan.losses import Wasserstein
 from pyro_gan.penalties import R1, GradientPenalty, WeightClipping
+from pyro_gan.players.discrete import score_function
+from pyro_gan.processes import ranges_of, rows_of_all, variances_of
 
 NUM_ROWS, NUM_STEPS = 128, 50
 PENALTIES = {
@@ -112,6 +124,245 @@ def equal(folder):
     """The parameters of all cases and penalties, from the states that one process has written."""
     starts = torch.load(folder / "starts.pt")
     return {name: trained(*name.split(", "), start)[0] for name, start in starts.items()}
+
+
+def gaussian(width=8, **options):
+    """An inference of a location, from networks that differ from process to process in their numbers."""
+    pyro.clear_param_store()
+    torch.manual_seed(place()[0])
+    network = nn.Sequential(nn.Linear(1, width), nn.Tanh(), nn.Linear(width, 1))
+
+    def model(batch_size):
+        loc = pyro.param("loc", torch.randn(()))
+        with pyro.plate("data", batch_size):
+            x = loc + pyro.sample("e", dist.Normal(torch.zeros(()), 1.0))
+            return pyro.deterministic("x", x, event_dim=0)
+
+    return GANInference(model, lambda x: network(x[:, None]).squeeze(1), site="x", **options)
+
+
+def facts(folder):
+    """What each process has after a run: parameters, a draw, the rows that it saw, and what it wrote."""
+    seen = []
+
+    def transform(rows):
+        seen.append(rows.clone())
+        return rows
+
+    inference = gaussian()
+    pyro.set_rng_seed(0)
+    told = WriteCSV(folder / f"history{place()[0]}.csv")
+    stop = StopWhen(lambda inference: place()[0] == 1 and inference.clock.step == 9)
+    best = [Evaluate(lambda rows, _: torch.rand(()), torch.zeros(1), every=2, name="luck"), KeepBest("luck")]
+    with contextlib.redirect_stderr(io.StringIO()) as spoken:
+        inference.run(
+            torch.arange(20.0),
+            num_steps=50,
+            batch_size=2,
+            transform=transform,
+            callbacks=[told, stop, *best],
+            on_divergence="skip",
+            progress=True,
+            print_every=1,
+        )
+    mine = {
+        "parameters": values(inference),
+        "draw": inference.sample(4),
+        "seen": torch.stack(seen),
+        "history": inference.history,
+        "steps": inference.num_steps_taken,
+        "best": best[1].step,
+        "told": spoken.getvalue(),
+    }
+    return processes.found().gathered(mine)
+
+
+def loaders(folder):
+    """The rows that a loader with a DistributedSampler and a data set give each process, in two epochs."""
+    found = []
+    rows = torch.arange(24.0)
+    sampler = DistributedSampler(TensorDataset(rows), *place()[::-1], seed=1)
+    for data in (DataLoader(TensorDataset(rows), 3, sampler=sampler), Rows()):
+        seen = []
+        inference = gaussian()
+        inference.run(
+            data, num_steps=8, batch_size=3, progress=False, transform=lambda x, s=seen: (s.append(x.clone()), x)[1]
+        )
+        found.append(torch.cat(seen))
+    return processes.found().gathered(found)
+
+
+class Rows(Dataset):
+    """A data set of 24 numbers."""
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        return torch.tensor(float(index))
+
+
+def compiled(folder):
+    """The parameters with eager and with compiled gradients."""
+    found = []
+    for compile in (False, True):
+        inference = gaussian()
+        pyro.set_rng_seed(3)
+        inference.run(torch.randn(256), num_steps=12, batch_size=64, progress=False, compile=compile)
+        reasons = [
+            getattr(each, "reason", None) for each in (inference._step.for_discriminator, inference._step.for_generator)
+        ]
+        found.append((values(inference), reasons))
+    return found
+
+
+def other_networks(folder):
+    """The errors of processes whose networks have other widths."""
+    inference = gaussian(width=8 + place()[0])
+    try:
+        inference.step(torch.zeros(4))
+    except ValueError as error:
+        return processes.found().gathered((str(error), inference.num_steps_taken))
+
+
+def other_arrays(folder):
+    """The errors of processes that are given other data."""
+    try:
+        gaussian().run(torch.arange(20.0) + place()[0], num_steps=1, progress=False)
+    except ValueError as error:
+        return processes.found().gathered(str(error))
+
+
+def few_rows(folder):
+    """The errors of processes that have more than the rows."""
+    try:
+        gaussian().run(torch.zeros(1), num_steps=1, progress=False)
+    except ValueError as error:
+        return processes.found().gathered(str(error))
+
+
+def uneven(folder):
+    """The mean of real rows, of which the processes have 1 and 3, and the gradient of a loss that is linear in them."""
+    slope = torch.nn.Parameter(torch.zeros(()))
+    rows = torch.tensor([[1.0], [4.0, 6.0, 9.0]][place()[0]])
+
+    def model(batch_size):
+        with pyro.plate("data", batch_size):
+            return pyro.deterministic("x", pyro.param("loc", torch.zeros(())).expand(batch_size), event_dim=0)
+
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.slope = slope
+
+        def forward(self, x):
+            return self.slope * x
+
+    pyro.clear_param_store()
+    optim = pyro.optim.SGD({"lr": 1.0})
+    inference = GANInference(model, Critic(), optim, pyro.optim.SGD({"lr": 1.0}), loss=Wasserstein(), penalty=[zero])
+    inference.step(rows, player="discriminator")
+    return processes.found().gathered((torch.tensor(20.0 / 4), slope.detach().clone()))
+
+
+def zero(judgement):
+    """No penalty."""
+    return judgement.real_logits.sum() * 0
+
+
+def diverged(folder):
+    """The errors of processes of which one has draws that are not finite."""
+    inference, state = gaussian(), {"is_broken": False}
+
+    def model(batch_size):
+        factor = torch.tensor(torch.nan if state["is_broken"] and place()[0] == 1 else 1.0)
+        with pyro.plate("data", batch_size):
+            x = factor * pyro.param("loc", torch.zeros(())) + pyro.sample("e", dist.Normal(torch.zeros(()), 1.0))
+            return pyro.deterministic("x", x, event_dim=0)
+
+    pyro.clear_param_store()
+    inference = GANInference(model, nn.Sequential(nn.Unflatten(0, (-1, 1)), nn.Linear(1, 1)), site="x")
+    inference.step(torch.zeros(4))
+    state["is_broken"] = True
+    try:
+        inference.step(torch.zeros(4))
+    except ValueError as error:
+        return processes.found().gathered(str(error))
+
+
+def questions(folder):
+    """What one process is answered while the other asks nothing."""
+    inference = gaussian()
+    inference.step(torch.zeros(4))
+    answers = None
+    if place()[0] == 0:
+        report = inference.check(torch.randn(40))
+        answers = tuple(inference.sample(6).shape), bool(report.table)
+    return processes.found().gathered(answers)
+
+
+def statistics(folder):
+    """Statistics of the rows of all, of which the processes have 2 and 3, and what they are of all rows together."""
+    rows = torch.tensor([[1.0, 2.0], [4.0, 0.0], [3.0, 3.0], [9.0, -1.0], [0.5, 7.0]])
+    own = [rows[:2], rows[2:]][place()[0]]
+    supports = {"z": dist.constraints.real_vector}
+
+    def found(rows):
+        moved = rows.clone().requires_grad_()
+        score = len(rows) * score_function([rows[:, 0]], [moved[:, 0]])
+        (gradient,) = torch.autograd.grad(score, moved)
+        energy = energy_score({"z": rows + 1}, {"z": rows - 1}, {"z": rows}, supports)
+        mean = AdaptiveContrast(supports, {"z": rows}).normal.mean
+        return [variances_of(rows), ranges_of(rows), rows_of_all(rows), mean, energy, gradient]
+
+    with processes.as_one(processes.found()):
+        of_all = found(own)
+    apart = found(rows)
+    part = [slice(2), slice(2, 5)][place()[0]]
+    return processes.found().gathered(list(zip(of_all, [*apart[:4], *(each[part] for each in apart[4:])], strict=True)))
+
+
+def quick(folder):
+    """All that is quick, in one start of the processes."""
+    names = (
+        "facts",
+        "loaders",
+        "other_networks",
+        "other_arrays",
+        "few_rows",
+        "uneven",
+        "diverged",
+        "questions",
+        "statistics",
+    )
+    return {name: globals()[name](folder) for name in names}
+
+
+def kept(folder):
+    """A run with checkpoints, in which a process may be killed, or told to end, at step 12."""
+    rank, _ = place()
+    inference = gaussian()
+    pyro.set_rng_seed(0)
+    act = os.environ.get("PYRO_GAN_TEST_ACT")
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+    def condition(inference):
+        if act and inference.clock.step == 12 and rank == 1 and restarts == 0:
+            if act == "raise":
+                raise OverflowError("too much of it")
+            os.kill(os.getpid(), signal.SIGKILL if act == "kill" else signal.SIGTERM)
+        return False
+
+    inference.run(
+        torch.arange(20.0) / 10,
+        num_steps=30,
+        batch_size=4,
+        callbacks=StopWhen(condition),
+        checkpoint=folder / "checkpoints",
+        checkpoint_every=5,
+        progress=False,
+    )
+    return values(inference), inference.history["discriminator_loss"], inference.num_steps_taken
 
 
 def main(name, folder):

@@ -378,7 +378,7 @@ def test_a_guides_run_ends_at_the_mean_of_its_last_quarter(monkeypatch):
     inference, _ = run()
     found = {name: leaf.detach().double().clone() for name, leaf in inference.generator_parameters().items()}
     logit = inference.log_ratio({"z": torch.ones(1), "x": torch.ones(1)})
-    monkeypatch.setattr(BiGANInference, "schedule", lambda self: [FallingRates()])
+    monkeypatch.setattr(BiGANInference, "schedule", lambda self, batches: [FallingRates()])
     inference, taken = run()
     for name, value in found.items():
         mean = torch.stack([position[name] for position in taken[-5:]]).mean(0)

@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from pyro_gan import (
     AutoDiscriminator,
+    AutoImplicitGuide,
     BiGANInference,
     CaptionEmbedding,
     GANInference,
@@ -233,6 +234,17 @@ def test_every_algorithm_passes_conditions(algorithm, matching_aware):
         assert inference.reconstruct(x[:5], LABELS[:5]).shape == (5,)
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+@pytest.mark.parametrize("algorithm", [BiGANInference, ImplicitKLqp])
+def test_a_guide_that_builds_itself_sees_rows_and_conditions(algorithm, is_named):
+    data = {"x": X - 3, "labels": LABELS} if is_named else (X - 3, LABELS)
+    inference = algorithm(latent_model, AutoImplicitGuide(latent_model, width=8))
+    inference.run(data, num_steps=2, batch_size=16, progress=False)
+    assert [site.name for site in inference.guide.function.posterior.observations()] == ["x", "labels"]
+    assert {site.name for site in inference.discriminator.function.sites} == {"x", "z", "labels"}
+    assert inference.sample_posterior(data, 3)["z"].shape == (3, 64)
+
+
 # ---- what is asked for
 
 
@@ -445,6 +457,15 @@ def test_options_without_what_they_need(model, discriminator, data, options, mes
         )
 
 
+def test_an_algorithm_of_ones_own_that_leaves_conditions_out():
+    class Own(GANInference):
+        def draw(self, batch):
+            return super().draw(batch)._replace(conditions=())
+
+    with pytest.raises(ValueError, match="needs samples with conditions, but these have none"):
+        Own(of_labels, matching_aware=True).step(X + 97, LABELS)
+
+
 def test_draws_are_not_shared_where_others_are_drawn():
     with pytest.raises(ValueError, match=r"share_draws=True .* interpolate_conditions=True draws other rows"):
         GANInference(of_labels, share_draws=True, interpolate_conditions=True)
@@ -504,7 +525,7 @@ def test_captions_that_are_not_known(captions, error, message):
 
 @pytest.mark.parametrize("captions", [["two"] * 64, np.array(["two"] * 64)])
 def test_text_has_to_be_turned_into_numbers(captions):
-    with pytest.raises(TypeError, match=r"\[1\] must hold numbers, but .* captions are embedding\.tokens"):
+    with pytest.raises(TypeError, match=r"\[1\] must .* captions are embedding\.tokens"):
         GANInference(of_labels).run((X, captions), num_steps=1, progress=False)
 
 

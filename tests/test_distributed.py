@@ -1,6 +1,7 @@
 """Many processes are one: two of 64 rows take the steps of one of 128, and one that fails ends the other."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from ranks import EQUAL, trained
+from test_contract import same
+
+from pyro_gan.players.devices import resolve_device
 
 TESTS = Path(__file__).parent
 
@@ -36,7 +40,14 @@ def ran(name, folder, size=2, **environment):
     return torch.load(folder / f"{name}.pt")
 
 
-QUICK = [("gan", "default"), ("bigan", "gradient penalty"), ("automatic klqp", "R1")]
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What both processes find in a run of each kind, of one start of them."""
+    folder = tmp_path_factory.mktemp("quick")
+    return ran("quick", folder), folder
+
+
+QUICK = [("gan", "gradient penalty"), ("automatic klqp", "default")]
 
 
 @pytest.mark.parametrize("cases", [QUICK, pytest.param(EQUAL, marks=pytest.mark.slow)], ids=["some", "all"])
@@ -61,3 +72,126 @@ def double_precision(monkeypatch):
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+def same_numbers(one, other):
+    """Whether the parameters of two results are the same to the last bit."""
+    return all(torch.equal(one[side][name], other[side][name]) for side in one for name in one[side])
+
+
+def test_processes_begin_alike_and_stay_so(found):
+    first, second = found[0]["facts"]
+    assert same_numbers(first["parameters"], second["parameters"])
+    assert same(first["history"], second["history"])
+    assert not torch.equal(first["draw"], second["draw"])
+
+
+def test_each_row_is_seen_once_an_epoch_by_one_of_them(found):
+    first, second = found[0]["facts"]
+    epoch = torch.cat([first["seen"], second["seen"]], 1)[:5].flatten()
+    assert torch.equal(epoch.sort().values, torch.arange(20.0))
+
+
+def test_each_process_may_end_the_run_and_all_end_at_that_step(found):
+    assert [each["steps"] for each in found[0]["facts"]] == [9, 9]
+
+
+def test_one_process_speaks_and_writes(found):
+    assert [(found[1] / f"history{rank}.csv").exists() for rank in (0, 1)] == [True, False]
+    assert found[0]["facts"][1]["told"] == "" and "step 9/50" in found[0]["facts"][0]["told"]
+
+
+def test_all_keep_the_same_best(found):
+    first, second = found[0]["facts"]
+    assert first["best"] == second["best"] > 0
+
+
+def test_loaders_and_data_sets_are_divided_among_them(found):
+    for kind in zip(*found[0]["loaders"], strict=True):
+        epochs = torch.stack(kind).unflatten(1, (2, 12)).transpose(0, 1).flatten(1)
+        assert all(torch.equal(epoch.sort().values, torch.arange(24.0)) for epoch in epochs)
+        assert not torch.equal(*epochs)  # the sampler was told that an epoch has begun
+
+
+def test_other_networks_are_refused_by_all_before_anything_changes(found):
+    for text, num_steps in found[0]["other_networks"]:
+        assert "'parameter 1' has shape (8,) and type float32 on rank 0, and has shape (9,)" in text
+        assert num_steps == 0
+
+
+def test_other_arrays_are_refused_by_all(found):
+    for text in found[0]["other_arrays"]:
+        assert "the processes were given different arrays: rank 1 has" in text and "a loader of each one's own" in text
+
+
+def test_few_rows_are_refused(found):
+    assert "data has 1 rows for 2 processes. Start fewer of them." in found[0]["few_rows"][1]
+
+
+def test_minibatches_count_by_their_rows(found):
+    for mean, gradient in found[0]["uneven"]:
+        torch.testing.assert_close(gradient, mean)
+
+
+def test_statistics_of_a_minibatch_are_those_of_all_rows(found):
+    for every in found[0]["statistics"]:
+        for of_all, expected in every:
+            torch.testing.assert_close(of_all, expected)
+
+
+def test_what_is_not_finite_on_one_is_told_on_all(found):
+    for text in found[0]["diverged"]:
+        assert "on rank 1. Check the data" in text
+
+
+def test_questions_wait_for_no_other(found):
+    alone, nothing = found[0]["questions"]
+    assert alone == ((6,), True) and nothing is None
+
+
+def test_a_device_is_that_of_the_local_rank(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ValueError, match=r"device='cuda:1' is not available here|device='cuda' is not available"):
+        resolve_device("cuda", None)
+
+
+def test_one_that_raises_ends_the_other_with_its_name(tmp_path):
+    process = launched("kept", tmp_path, PYRO_GAN_TEST_ACT="raise")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "pyro_gan: rank 1 failed (OverflowError: too much of it) at step 12" in errors
+
+
+@pytest.mark.slow
+def test_killed_and_restarted_it_ends_as_if_it_had_not_been(tmp_path):
+    (tmp_path / "killed").mkdir(), (tmp_path / "unbroken").mkdir()
+    process = launched("kept", tmp_path / "killed", options=["--max-restarts", "1"], PYRO_GAN_TEST_ACT="kill")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and "rank 1 ended without a word" in errors
+    restarted, unbroken = torch.load(tmp_path / "killed" / "kept.pt"), ran("kept", tmp_path / "unbroken")
+    assert same_numbers(restarted[0], unbroken[0]) and restarted[1:] == unbroken[1:]
+
+
+@pytest.mark.slow
+def test_a_request_to_end_one_stops_all_and_the_run_goes_on_on_any_number(tmp_path):
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    process = launched("kept", folder, PYRO_GAN_TEST_ACT="term")
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert sorted(each.name for each in (folder / "checkpoints").iterdir())[-1] == "step-000000012.state"
+    for size in (1, 2, 4):
+        copy = shutil.copytree(folder, tmp_path / f"on {size}")
+        assert ran("kept", copy, size)[2] == 30
+    (tmp_path / "unbroken").mkdir()
+    resumed, unbroken = torch.load(tmp_path / "on 2" / "kept.pt"), ran("kept", tmp_path / "unbroken")
+    assert same_numbers(resumed[0], unbroken[0]) and resumed[1] == unbroken[1]
+
+
+@pytest.mark.slow
+def test_compiled_gradients_are_averaged_likewise(tmp_path):
+    (eager, _), (compiled, reasons) = ran("compiled", tmp_path, PYRO_GAN_TEST_DOUBLE="1")
+    assert reasons == [None, None]
+    for side, leaves in eager.items():
+        for name, value in leaves.items():
+            torch.testing.assert_close(compiled[side][name], value, rtol=0, atol=1e-5)

@@ -25,6 +25,7 @@ RUNS = {
     "evidence/mixtures.py": (["--quick"], []),
     "evidence/posteriors.py": (["--quick", "--tasks", "two moons"], []),
     "evidence/sensitivity.py": (["--quick", "--recipes", "default"], ["sensitivity.png"]),
+    "distributed.py": (["--num-steps", "20", "--device", "cpu"], ["digits.png", "history.png"]),
     "eight_schools.py": (["--num-steps", "5", "--num-draws", "20"], ["eight_schools.png"]),
     "gaussian_1d.py": (["--num-steps", "20"], ["gaussian_1d.png"]),
     "inpainting.py": (["--num-steps", "20", "--num-reader-steps", "20"], ["inpainting.png"]),
@@ -83,7 +84,6 @@ def test_the_notebook_is_saved_with_its_pictures(notebook):
     outputs = [output for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert not any(output.output_type == "error" for output in outputs)
-
 
 
 @pytest.mark.parametrize("script", TOLD)

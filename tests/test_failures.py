@@ -106,8 +106,10 @@ def test_warnings_change_nothing_of_the_run():
         pyro.clear_param_store()
         pyro.set_rng_seed(0)
         inference = GANInference(location_model, scalar_discriminator(8))
-        inference.schedule = lambda: [
-            each for each in type(inference).schedule(inference) if watches or not isinstance(each, WarnOfFailures)
+        inference.schedule = lambda batches: [
+            each
+            for each in type(inference).schedule(inference, batches)
+            if watches or not isinstance(each, WarnOfFailures)
         ]
         told(inference, num_steps=600)
         return inference.history, pyro.param("loc").item(), torch.get_rng_state()

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pyro_gan.players.calls import Arguments, Calls
+from pyro_gan.players.calls import Arguments
+from pyro_gan.players.model import ImplicitModel
 
 
 class Call(NamedTuple):
@@ -38,7 +39,7 @@ def first_call(
         names = tuple(map(_number, range(len(args))))
         given = {**dict(zip(names, args, strict=True)), **kwargs}
         return Call({name: value for name, value in given.items() if _are_rows(value)}, names, Arguments(args, kwargs))
-    calls = Calls(model, "model", tuple(sites))
+    calls = ImplicitModel(model, tuple(sites) or None, next(iter((*args, *kwargs.values()))).device, move=False).calls
     arguments = calls.arguments(kwargs or args)
     if kwargs:
         return Call(kwargs, tuple(kwargs), arguments)
@@ -51,15 +52,17 @@ def first_call(
 
 
 def named_by_site(call: Call, sites: Sequence[str]) -> Call:
-    """A call whose only observation, if the model does not take it, has the name of the model's only data site.
+    """A call whose first observation, if the model takes all but that one, has the name of the model's only data site.
 
     Args:
         call: The call.
         sites: The names of the model's data sites.
     """
-    if len(call.rows) != 1 or len(sites) != 1 or next(iter(call.rows)) != _number(0):
+    unnamed = [name for number, name in enumerate(call.names) if name in call.rows and name == _number(number)]
+    if len(sites) != 1 or unnamed != [_number(0)] or sites[0] in call.rows:
         return call
-    return call._replace(rows={sites[0]: call.rows[_number(0)]}, names=(sites[0], *call.names[1:]))
+    rows = {sites[0] if name == _number(0) else name: values for name, values in call.rows.items()}
+    return call._replace(rows=rows, names=(sites[0], *call.names[1:]))
 
 
 def _are_rows(value: Any) -> bool:

@@ -182,8 +182,7 @@ class AdversarialInference(Stepping):
 
         Args:
             num_samples: The number of rows.
-            args: The model's arguments, such as conditions: one for each row, or one for all. Where the model takes the
-                data too, conditions alone will do. By default a model that needs some is given those of the last step.
+            args: The model's arguments, or conditions alone, a row each or one for all; by default the last step's.
             averaged: Whether to draw with the moving averages of the parameters, which `ema_decay` keeps.
 
         Returns:
@@ -192,8 +191,8 @@ class AdversarialInference(Stepping):
 
         Raises:
             TypeError: `num_samples` is no integer, or the model's arguments are missing.
-            ValueError: `num_samples` is not positive, the model draws no rows, or no averages are kept; or a condition
-                has another length, another shape than the data's, or a category that these have not.
+            ValueError: `num_samples` is not positive, the model draws no rows, no averages are kept, or a condition has
+                another length or shape than asked for, or a category that the data have not.
         """
         num_samples = positive_integer("num_samples", num_samples)
         arguments = self.sample_arguments(num_samples, args)
@@ -237,9 +236,8 @@ class AdversarialInference(Stepping):
         r"""The discriminator's estimate of :math:`\log p_\text{data}(x) - \log p_\text{model}(x)`.
 
         Args:
-            x: Rows of the compared site, with shape :math:`(N, *)`; where several are compared, a mapping by site.
-                Where the discriminator is told conditions, a tuple (x, c) or a mapping with these. Of stages, the rows
-                of one of them, in a mapping.
+            x: Rows of the compared site, with shape :math:`(N, *)`; where several are compared, a mapping by site. With
+                conditions a tuple (x, c), or a mapping. Of stages a mapping with the rows of one.
 
         Returns:
             The estimate for each row in nats, with shape :math:`(N,)`. Where the loss leaves a constant open, it is

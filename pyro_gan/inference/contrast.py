@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, biject_to
 from torch.distributions.constraints import Constraint
 
+from pyro_gan.processes import rows_of_all
+
 PRIOR_SHARE = 0.1
 """The share of prior draws in the contrast: far out, where the Gaussian has no mass, they keep the ratio in bounds."""
 
@@ -30,7 +32,7 @@ class AdaptiveContrast:
         self.transforms = {site: biject_to(supports[site]) for site in draws}
         rows = {site: transform.inv(draws[site]) for site, transform in self.transforms.items()}
         self.shapes = {site: value.shape[1:] for site, value in rows.items()}
-        self.normal = _fitted(_flat(rows))
+        self.normal = _fitted(rows_of_all(_flat(rows)))
 
     def draw(self, prior: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rows of the contrast by site.

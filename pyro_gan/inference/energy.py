@@ -31,6 +31,7 @@ from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.networks import flat
 from pyro_gan.players.discrete import log_probabilities, one_hot
 from pyro_gan.players.supports import fixed_support, innermost
+from pyro_gan.processes import rows_of_all
 
 HALF_LINES = (constraints.greater_than, constraints.greater_than_eq, constraints.less_than)
 """Supports of numbers that may differ by orders of magnitude, and are compared by their logarithms."""
@@ -55,7 +56,7 @@ def energy_score(
     """
     dtype = floating_type(latents)
     coordinates = [
-        Coordinates(site, _compared_on(supports[site], rows), rows, dtype, is_plain=True)
+        Coordinates(site, _compared_on(supports[site], rows), rows_of_all(rows), dtype, is_plain=True)
         for site, rows in latents.items()
     ]
     one, other, truth = (

@@ -143,9 +143,9 @@ def too_large(batch: Batch, dtype: torch.dtype) -> str | None:
 
 def _from_numpy(array: Any, name: str) -> Tensor:
     if not is_array(array):
-        if isinstance(array, list | str) and all(isinstance(text, str) for text in array):
-            raise TypeError(f"{name} must hold numbers, but holds text. Convert it to numbers first. {FOR_TEXT}")
-        raise TypeError(f"{name} must be a tensor or an array, but is {shown(array)} ({type(array).__name__}).")
+        is_text = isinstance(array, list | tuple) and any(isinstance(each, str) for each in array)
+        hint = f" {FOR_TEXT}" if is_text else ""
+        raise TypeError(f"{name} must be a tensor or an array, but is {shown(array)} ({type(array).__name__}).{hint}")
     if isinstance(array, np.ma.MaskedArray):
         array = _unmasked(array, name)
     array = np.asarray(array)

@@ -17,6 +17,7 @@ from torch.distributions import Bernoulli, Categorical, OneHotCategorical, const
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.players.supports import innermost
+from pyro_gan.processes import rows_of_all
 
 FINITE = (type(constraints.boolean), type(constraints.one_hot), constraints.integer_interval)
 """The supports of finitely many values."""
@@ -76,8 +77,9 @@ def score_function(costs: Sequence[Tensor], log_densities: Sequence[Tensor]) -> 
     terms = []
     for log_density in log_densities:
         cost = sum((rows.detach() for rows in costs if rows.shape == log_density.shape), torch.zeros_like(log_density))
-        num_others = max(1, len(cost) - 1)
-        excess = len(cost) / num_others * (cost - cost.mean()) if len(cost) > 1 else cost
+        every = rows_of_all(cost)
+        num_others = max(1, len(every) - 1)
+        excess = len(every) / num_others * (cost - every.mean()) if len(every) > 1 else cost
         terms.append((excess * (log_density - log_density.detach())).mean())
     return torch.stack(terms).sum()
 

@@ -14,7 +14,7 @@ used, and a warning says why.
 import math
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.players.first_look import RandomStates, kept_buffers, kept_random_state, random_states, set_random_states
+from pyro_gan.processes import quiet
 from pyro_gan.training.captured import fastest
 from pyro_gan.training.python_state import python_state
 from pyro_gan.training.step import Gradients, Step
@@ -112,19 +113,34 @@ class Compiled:
             return self.function(batch)
         kind = (_kind(batch), *self.facts())
         version = self._versions.get(kind)
+        is_due = version is None
         if version is not None:
             self._calls[kind] += 1
-            if str(self._calls[kind]).strip("0") != "1":  # neither the first, nor the 10th, the 100th, ...
-                return _run(version, batch)
+            is_due = str(self._calls[kind]).strip("0") == "1"  # the first, the 10th, the 100th, ...
+        (is_due,) = map(bool, self._greatest(is_due))
+        if version is not None and not is_due:
+            return _run(version, batch)
         eager = self._eager(batch)  # an error of the user's own is raised here
         kind = (_kind(batch), *self.facts())  # the run may have registered parameters, as after clear_param_store
         version = self._versions.get(kind)
-        try:
-            if eager.reason is not None:
-                raise NotCompilable(eager.reason)
-            return self._first(kind, batch, eager) if version is None else self._compared(version, batch, eager)
-        except NotCompilable as error:
-            return self._go_on_eagerly(str(error), eager)
+        reason, found = self._agreed(eager.reason), eager.found
+        if reason is None:
+            try:
+                found = self._first(kind, batch, eager) if version is None else self._compared(version, batch, eager)
+            except NotCompilable as error:
+                reason = str(error)
+            reason = self._agreed(reason)
+        return found if reason is None else self._go_on_eagerly(reason, eager)
+
+    def _greatest(self, *numbers: float) -> Sequence[float]:
+        """The greatest of all processes' numbers: what is computed may hold sums over them, so all compute the same."""
+        together = self.step.together
+        return numbers if together is None else together.processes.greatest(*numbers)
+
+    def _agreed(self, reason: str | None) -> str | None:
+        """Why any process can not use compiled gradients, so that none does."""
+        together = self.step.together
+        return reason if together is None else next(filter(None, together.processes.gathered(reason)), None)
 
     def compare_next(self) -> None:
         """Compare the next call of each kind: between runs, users' code may have come to do something else."""
@@ -166,7 +182,7 @@ class Compiled:
             )
         with self._kept(), _without_torchs_warnings():
             call = inductor(trace.graph, [*trace.live, *tensors_of(batch)])
-            if self.device.type == "cuda":
+            if self.device.type == "cuda" and self.step.together is None:
                 call = fastest([call, trace.graph], trace.live, list(tensors_of(batch)), self.device)
         return Version(call, trace)
 
@@ -187,8 +203,8 @@ class Compiled:
             raise NotCompilable(f"compiled code fails ({type(error).__name__}: {str(error)[:200]})") from error
         end = self._snapshot()
         forward, by_eager = (*found[2:3], *found[4:], *end.buffers), (*expected[2:3], *expected[4:], *eager.end.buffers)
-        is_same = len(forward) == len(by_eager) and all(map(_agree, forward, by_eager))
-        if not is_same or not self._differ_by_rounding(found, eager, batch):
+        is_other = len(forward) != len(by_eager) or not all(map(_agree, forward, by_eager))
+        if any(self._greatest(is_other)) or not self._differ_by_rounding(found, eager, batch):
             raise NotCompilable(
                 "compiled and eager ones differ, as where they depend on something that is no tensor. Keep what "
                 "changes along a run in tensors that are changed in place"
@@ -204,7 +220,7 @@ class Compiled:
         the usual rounding is compared with how far eager gradients jump when the parameters are rounded otherwise.
         """
         expected = eager.found
-        distances = _distances(found, expected)
+        distances = self._greatest(*_distances(found, expected))
         if max(distances) <= ROUNDING:
             return True
         if max(distances) > LARGEST_JUMP:
@@ -217,7 +233,7 @@ class Compiled:
         try:
             with self._kept():
                 self._restore(eager.start)
-                jumps = _distances(self.function(batch), expected)
+                jumps = self._greatest(*_distances(self.function(batch), expected))
         finally:
             with torch.no_grad():
                 for parameter, value in zip(parameters, kept, strict=True):
@@ -263,7 +279,8 @@ class Compiled:
         self._versions.clear()
         self._restore(eager.end)
         text = f"the {self.player}'s gradients go on eagerly: {reason}; or leave out compile=True."
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        with quiet(None if self.step.together is None else self.step.together.processes):
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
         return eager.found
 
 

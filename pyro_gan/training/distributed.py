@@ -99,31 +99,17 @@ class Together:
         slots = self._slots.get(there)
         if slots is None:
             slots = self._slots[there] = self.processes.gathered([len(logits) for logits in _logits(found)])
-        parts = [
-            own[name].to_dense().reshape(-1) if name in own else torch.zeros_like(leaf).reshape(-1)
-            for name, leaf in leaves.items()
-        ]
-        dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
-        gradient = torch.cat([part.to(dtype) for part in parts])
-        scalars = [found.loss, found.loss.new_zeros(()) if found.penalty is None else found.penalty]
-        numbers = torch.stack([each.detach().to(dtype) for each in scalars])
-        is_used = torch.tensor([float(name in own) for name in leaves], dtype=dtype, device=gradient.device)
-        rank, size = self.processes.rank, self.processes.size
-        checks = gradient.new_zeros(size)
-        checks[rank] = gradient.sum() + numbers.sum()  # NaN and infinity stay in sums
-        weight = gradient.new_full((1,), num_rows)
-        flat = torch.cat(
-            [gradient * num_rows, numbers * num_rows, weight, is_used, checks, *_in_slots(found, slots, rank, dtype)]
-        )
+        flat, lengths = self._packed(found, own, leaves, slots)
+        gradient, numbers, weight, is_used, checks, *logits = flat.split(lengths)
+        checks[self.processes.rank] = numbers[0]  # NaN and infinity stay in sums
+        checks[self.processes.size + self.processes.rank] = gradient.sum() + numbers.sum()
+        for each in (gradient, numbers, weight):
+            each.mul_(num_rows)
         self.processes.add(flat)
-        lengths = [len(gradient), len(numbers), 1, len(is_used), size]
-        gradient, numbers, weight, is_used, checks, *logits = flat.split(
-            [*lengths, *(sum(each) for each in zip(*slots, strict=True))]
-        )
-        if flat.device.type == "cpu":
-            self.diverged = [rank for rank, check in enumerate(checks.tolist()) if not math.isfinite(check)]
-        numbers = numbers / weight
-        slices = (gradient / weight).split([leaf.numel() for leaf in leaves.values()])
+        for each in (gradient, numbers):
+            each.div_(weight)
+        self._note_diverged(checks)
+        slices = gradient.split([leaf.numel() for leaf in leaves.values()])
         # Whether the others use what this one does not is worth waiting for; else all of it is used.
         used = is_used.tolist() if len(own) < len(leaves) else [1.0] * len(leaves)
         kept = [
@@ -138,6 +124,39 @@ class Together:
             None if found.penalty is None else numbers[1].to(found.penalty.dtype),
             *[each.to(one.dtype) for each, one in zip(logits, _logits(found), strict=True)],
         )
+
+    def _packed(
+        self, found: Gradients, own: Mapping[str, Tensor], leaves: Mapping[str, Tensor], slots: list[list[int]]
+    ) -> tuple[Tensor, list[int]]:
+        """One tensor of all that travels, and the lengths of its parts.
+
+        They are the gradient, the loss and the penalty, a weight of 1, whether each parameter is used, two checks for
+        each process, and the logits of all.
+        """
+        parts = [(own[name].to_dense() if name in own else torch.zeros_like(leaf)) for name, leaf in leaves.items()]
+        dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
+        numbers = [found.loss, found.loss.new_zeros(()) if found.penalty is None else found.penalty]
+        logits = _in_slots(found, slots, self.processes.rank, dtype)
+        rest = torch.tensor(
+            [1.0, *[float(name in own) for name in leaves], *[0.0] * (2 * self.processes.size)],
+            dtype=dtype,
+            device=found.loss.device,
+        )
+        flat = torch.cat([*[part.detach().reshape(-1).to(dtype) for part in (*parts, *numbers)], rest, *logits])
+        sizes = (sum(part.numel() for part in parts), len(numbers), 1, len(leaves), 2 * self.processes.size)
+        return flat, [*sizes, *map(len, logits)]
+
+    def _note_diverged(self, checks: Tensor) -> None:
+        """Note whose loss is not finite or, where that tells nothing, whose gradient: sums over all carry it to others.
+
+        A device is not waited for.
+        """
+        if checks.device.type == "cpu":
+            by_loss, by_all = (
+                [rank for rank, check in enumerate(each) if not math.isfinite(check)]
+                for each in checks.view(2, -1).tolist()
+            )
+            self.diverged = by_loss or by_all
 
 
 def share(processes: Processes, tensors: Iterable[Tensor]) -> None:

@@ -7,7 +7,7 @@ it says nothing; but its connections are closed, so that the others fail at thei
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from torch import distributed
 
 from pyro_gan.processes import Processes
 
-SECONDS_TO_ANSWER = 10.0
+SECONDS_TO_ANSWER = 5.0
 """How long the others have to say that they are alive."""
 
 
@@ -25,12 +25,12 @@ class ProcessFailed(RuntimeError):
 
 
 @contextmanager
-def one_for_all(processes: Processes | None, step: int) -> Iterator[None]:
+def one_for_all(processes: Processes | None, step: Callable[[], int]) -> Iterator[None]:
     """A context for what all processes do: where it fails on this one the others are told, and likewise.
 
     Args:
         processes: They, or `None` where there is one.
-        step: The step that is taken.
+        step: Tells the number of the step that is taken.
 
     Raises:
         ProcessFailed: Another process has failed; the message names it.
@@ -46,7 +46,7 @@ def one_for_all(processes: Processes | None, step: int) -> Iterator[None]:
         if not _is_of_others(error):
             _say(f"failed/{processes.rank}", f"{type(error).__name__}: {error}")
             raise
-        text = f"{_who_failed(processes)} at step {step}, so that rank {processes.rank} can not go on either."
+        text = f"{_who_failed(processes)} at step {step()}, so that rank {processes.rank} can not go on either."
         with suppress(OSError, ValueError):  # a launcher may end this process before it can raise
             print(f"pyro_gan: {text}", file=sys.stderr, flush=True)
         raise ProcessFailed(text) from error

@@ -120,7 +120,7 @@ class Keeper:
             self.inference.load_state_dict(content["state"])
             clock.runs = number
             return Point(num_steps, num_steps, is_skipped=True, random=states, batch=self._batch(run))
-        self._check_data(run["data"])
+        self._check_data(run["data"], 1 + len(content.get("random_of_others", ())))
         matched = self._matched(run["callbacks"])
         with kept_random_state(self.inference.device):
             self.batches.stream.load_state_dict(_own(run, "place"))
@@ -174,9 +174,12 @@ class Keeper:
     def _batch(self, run: dict[str, Any]) -> Batch:
         return as_batch(run["batch"], self.inference.device)
 
-    def _check_data(self, before: dict[str, Any]) -> None:
-        now = self.batches.stream.description()
-        if before != now:
+    def _check_data(self, before: dict[str, Any], number: int) -> None:
+        """Refuse other data than a number of processes had, each of which may have had more or fewer of the rows."""
+        now, processes = self.batches.stream.description(), found()
+        other = number != (1 if processes is None else processes.size)
+        free = {"batch_size", "length"} if other else set()
+        if any(before.get(name) != now.get(name) for name in {*before, *now} - free):
             raise ValueError(
                 f"the run in {str(self.folder.path)!r} was on data of {before}, but these are {now}. Pass the same "
                 "data and batch_size, or name another folder."

@@ -36,7 +36,16 @@ class Samples(NamedTuple):
     """Those of them that are conditions."""
 
     def mismatched(self) -> dict[str, Tensor]:
-        """The real rows, each with the conditions of the next row that has other ones, without a graph."""
+        """The real rows, each with the conditions of the next row that has other ones, without a graph.
+
+        Raises:
+            ValueError: There are no conditions.
+        """
+        if not self.conditions:
+            raise ValueError(
+                "matching_aware=True needs samples with conditions, but these have none. Have draw(batch) return "
+                "self.with_given(samples, batch)."
+            )
         conditions = {name: self.real[name].detach() for name in self.conditions}
         others = other_rows(conditions)
         rows = {site: values.detach() for site, values in self.real.items()}
