@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-SMOKE = tests/test_run.py tests/test_state.py tests/test_bigan.py tests/test_docs.py
+SMOKE = tests/test_run.py tests/test_state.py tests/test_bigan.py "tests/test_docs.py::test_a_pages_python_blocks_run[README.md]"
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-all test-oldest test-newest lint docs pictures benchmark dist clean

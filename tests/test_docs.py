@@ -48,7 +48,7 @@ def place_to_run(tmp_path, monkeypatch):
     plt.close("all")
 
 
-@pytest.mark.parametrize("name", sorted(PAGES.keys() - {"tutorial.md"}))
+@pytest.mark.parametrize("name", sorted(PAGES.keys() - {"tutorial.md", "start.md"}))
 def test_a_pages_python_blocks_run(name):
     run_page(name)
 
@@ -68,3 +68,18 @@ def test_blocks_say_what_they_are(name):
     languages = [block["language"] for block in FENCE.finditer(text)]
     assert len(re.findall(r"^(?:```|:::)", text, re.MULTILINE)) == 2 * len(languages)
     assert all(language in ("python", "text", "shell") or language.startswith("{") for language in languages)
+
+
+def test_start_here_reaches_a_fit_a_verdict_and_a_posterior():
+    page = run_page("start.md")
+    assert page["inference"].report.passed
+    assert page["posterior"].report.passed
+    assert page["rates"].mean().item() == pytest.approx(page["exact"].mean.item(), abs=0.25)
+    assert page["rates"].std().item() == pytest.approx(page["exact"].stddev.item(), abs=0.2)
+
+
+def test_links_between_pages_lead_to_pages():
+    for page in [*PAGES.values(), ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", FENCE.sub("", page.read_text())):
+            if not re.match(r"https?:|#", target) and not target.startswith("_notebooks"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -76,7 +76,7 @@ def test_notebook_runs_from_start_to_end(notebook, monkeypatch):
     content = nbformat.read(notebook, as_version=4)
     outputs = NotebookClient(content, timeout=300).execute().cells
     pictures = [data for cell in outputs for output in cell.get("outputs", []) for data in output.get("data", {})]
-    assert pictures.count("image/png") >= 2
+    assert pictures.count("image/png") >= 1
 
 
 @pytest.mark.parametrize("notebook", sorted((EXAMPLES / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)
