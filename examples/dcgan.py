@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
-from handwriting import Reader, load
+from handwriting import Reader, load, spread_out
 from torch import Tensor, nn
 
 from pyro_gan import GANInference
@@ -101,7 +101,7 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     train, test = load(args.data)
     torch.manual_seed(args.seed)
-    reader, held_out = Reader(train, args.num_reader_steps), test.images[:2000].flatten(1)
+    reader, held_out = Reader(train, args.num_reader_steps), spread_out(test.images).flatten(1)
     figure, axes = plt.subplots(1, 2, figsize=(12, 6), layout="constrained")
     num_steps, images, seconds = args.num_steps, 2 * train.images - 1, 0.0
     for kind, ax in zip(("convolutional", "fully connected"), axes, strict=True):

@@ -21,7 +21,7 @@ from pathlib import Path
 import pyro
 import pyro.distributions as dist
 import torch
-from handwriting import Reader, load
+from handwriting import Reader, load, spread_out
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
@@ -84,11 +84,11 @@ def main(args: argparse.Namespace) -> None:
     reader, drawn = Reader(train, args.num_reader_steps), inference.sample(2000)
     large = enlarged(drawn["draft"])
     print(f"{(reader(large) == reader(drawn['image'])).float().mean():.1%} of the images show the digit of their draft")
-    held_out = test.images[:2000].flatten(1)
+    held_out = spread_out(test.images).flatten(1)
     for what, images in (
         ("images", drawn["image"]),
         ("enlarged drafts", large),
-        ("training images", train.images[:2000]),
+        ("training images", spread_out(train.images)),
     ):
         distance = energy_test(images.flatten(1), held_out, num_permutations=1).statistic
         print(f"energy distance from held-out images: {distance:.4f} ({what})")
