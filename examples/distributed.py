@@ -73,12 +73,12 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-steps", type=int, default=8000)
+    parser.add_argument("--num-steps", type=int, default=8000, help="steps of training")
     parser.add_argument("--batch-size", type=int, default=128, help="the rows of all processes' minibatches together")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=Path("output/distributed"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--progress", action="store_true")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where it trains")
+    parser.add_argument("--out", type=Path, default=Path("output/distributed"), help="the folder for pictures")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the run")
+    parser.add_argument("--progress", action="store_true", help="show the losses while it trains")
     return parser
 
 

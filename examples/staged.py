@@ -101,13 +101,13 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", choices=["digits", "mnist"], default="digits")
-    parser.add_argument("--one-by-one", action="store_true")
-    parser.add_argument("--num-steps", type=int, default=4000)
-    parser.add_argument("--num-reader-steps", type=int, default=1500)
-    parser.add_argument("--out", type=Path, default=Path("output/staged"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--progress", action="store_true")
+    parser.add_argument("--data", choices=["digits", "mnist"], default="digits", help="the data set")
+    parser.add_argument("--one-by-one", action="store_true", help="the first stage first, then the second")
+    parser.add_argument("--num-steps", type=int, default=4000, help="steps of training")
+    parser.add_argument("--num-reader-steps", type=int, default=1500, help="steps of the classifier")
+    parser.add_argument("--out", type=Path, default=Path("output/staged"), help="the folder for pictures")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the run")
+    parser.add_argument("--progress", action="store_true", help="show the losses while it trains")
     return parser
 
 

@@ -64,7 +64,7 @@ ORDER = [
     *("training.python_state", "training.tracing", "training.captured", "training.compiled"),
     *("training.interrupts", "training.hooks", "training.checkpoint", "training.resuming", "training.loop"),
     *("callbacks.base", "callbacks.progress", "callbacks.schedules", "callbacks.evaluation", "callbacks.records"),
-    *("callbacks.failures", "callbacks.overfitting", "callbacks"),
+    *("callbacks.failures", "callbacks.overfitting", "callbacks.calibration", "callbacks"),
     *("simulations.drawing", "simulations.shards", "simulations.simulating", "simulations"),
     *(
         "auto.conditions",
@@ -73,6 +73,7 @@ ORDER = [
         "auto.networks",
         "auto.structure",
         "auto.views",
+        "auto.widening",
         "auto.embedded",
         "auto.pooling",
         "auto.padding",

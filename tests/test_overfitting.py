@@ -1,14 +1,19 @@
 """Runs that end early, where rows kept apart fit ever worse."""
 
+import functools
+import runpy
+from pathlib import Path
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from latent_models import joint_discriminator, linear_rows, linear_simulator, noise_guide
+from latent_models import joint_discriminator, linear_posterior, linear_rows, linear_simulator, noise_guide
 from models import network_model, networks
 
 from pyro_gan import AutoImplicitGuide, BiGANInference, GANInference
-from pyro_gan.callbacks import Callback, EndBeforeOverfitting
+from pyro_gan.callbacks import Callback, EndBeforeOverfitting, ScaleNoise
+from pyro_gan.criticism import expected_coverage
 from pyro_gan.training.minibatches import Gathered, minibatches
 
 ROWS = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
@@ -255,3 +260,62 @@ def test_a_guide_of_few_simulations_is_as_wide_as_the_posterior():
     ratio = draws.std(0).mean() / (scale / 2**0.5)
     assert 0.9 < ratio < 1.1
     assert (draws.mean(0) - x / 2).square().mean().sqrt() < 0.35 * scale / 2**0.5
+
+
+@pytest.mark.parametrize(("before", "best"), [(1.0, 1.3), (1.2, 0.7), (1.0, 5.0)])
+def test_noise_is_scaled_by_what_suits_rows_kept_apart_best(before, best):
+    scale = torch.tensor(before)
+    early = EndBeforeOverfitting(lambda: 1 + (scale / best).log().square() + 0 * NOISE)
+
+    class Followed(GANInference):
+        def schedule(self, batches):
+            return [early, *super().schedule(batches), ScaleNoise(early, lambda: scale)]
+
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    generator, discriminator = networks()
+    inference = Followed(network_model(generator, 2), discriminator)
+    inference.run(ROWS, num_steps=500, batch_size=8, progress=False)
+    assert float(scale) == pytest.approx(min(best, 2.0), rel=0.01)
+
+
+def test_noise_keeps_its_scale_where_nothing_was_kept_apart():
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    guide = AutoImplicitGuide(linear_simulator, observed="x", width=8, depth=1)
+    inference = BiGANInference(linear_simulator, guide, joint_discriminator(width=8))
+    inference.run(simulated(), num_steps=20, batch_size=50, progress=False)
+    assert guide.posterior.widening.scale == 1.0
+
+
+def test_a_guide_that_knows_its_simulations_by_heart_is_widened():
+    # The guide's draws are right on the mean and half as wide as they should be.
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    guide = AutoImplicitGuide(linear_simulator, observed="x", width=8, depth=1)
+    still = functools.partial(torch.optim.SGD, lr=0.0)
+    inference = BiGANInference(linear_simulator, guide, joint_discriminator(width=8), still, still)
+    inference.step(simulated(50))
+    with torch.no_grad():
+        guide.posterior.regression.root.mul_(0.5)
+        guide.posterior.own.network[-1].weight.zero_()
+    inference.run(simulated(4000), num_steps=401, batch_size=400, progress=False)
+    assert float(guide.posterior.widening.scale) == pytest.approx(2.0, abs=0.1)
+    x = torch.tensor([-1.0, 0.5])
+    draws = inference.sample_posterior(x, 4000)["z"]
+    assert (draws.std(0) - linear_posterior(x)[1]).abs().max() < 0.05
+
+
+@pytest.mark.slow
+def test_intervals_for_a_predator_prey_simulator_hold_what_they_say():
+    simulator = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "simulator.py"))
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    rates = simulator["PRIOR"].sample((11_000,))
+    x = simulator["simulate"](rates)
+    inference = BiGANInference(simulator["model"], AutoImplicitGuide(simulator["model"]))
+    inference.run({"rates": rates[1000:], "x": x[1000:]}, num_steps=5000, batch_size=256, progress=False)
+    draws = inference.sample_posterior(x[:1000], num_samples=500)["rates"]
+    covered = expected_coverage(rates[:1000].log(), draws.log().transpose(0, 1), levels=[0.5, 0.9]).marginal.mean(1)
+    assert 0.47 < covered[0] < 0.53
+    assert 0.87 < covered[1] < 0.93

@@ -15,6 +15,7 @@ from pyro_gan.auto.networks import SlowLinear, decaying, flat, fully_connected, 
 from pyro_gan.auto.pooling import embedding_of, sharpness, summary, summary_size
 from pyro_gan.auto.regression import Regression, numbers_of, regression_of
 from pyro_gan.auto.views import Elements, View, seen_by
+from pyro_gan.auto.widening import Widening
 
 Draw = Callable[[Labels, Tensor], Tensor]
 """Draws a discrete site by its logits, with shape `(*, *shape)`, and returns its coordinates likewise."""
@@ -152,6 +153,7 @@ class Posterior(nn.Module):
             num_earlier += sum(site.size for site in sites)
         of_latents = sum(site.size for site in self._related())
         self.regression = regression_of(of_latents, num_seen, latents[0].draws.new_zeros((), dtype=dtype))
+        self.widening = Widening(latents[0].draws.new_zeros((), dtype=dtype))
         self.to(latents[0].draws.device, dtype)
 
     def forward(self, noise: Mapping[str, Tensor], rows: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
@@ -167,6 +169,7 @@ class Posterior(nn.Module):
             The latents by site, in their supports: those of rows with shape `(*, num_rows, *event_shape)`, the others
             with shape `(*, *shape)`.
         """
+        noise = {stage: self.widening(each) if stage == "own" else each for stage, each in noise.items()}
         values: dict[str, Tensor] = {}
         shared: list[Tensor] = []
         own: list[Tensor] = []

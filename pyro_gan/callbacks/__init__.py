@@ -1,6 +1,7 @@
 """What happens beside training: progress, and whatever a user wants done every so many steps."""
 
 from pyro_gan.callbacks.base import Callback
+from pyro_gan.callbacks.calibration import ScaleNoise
 from pyro_gan.callbacks.evaluation import Evaluate, KeepBest, SaveSamples, StopWhen
 from pyro_gan.callbacks.failures import WarnOfFailures
 from pyro_gan.callbacks.overfitting import EndBeforeOverfitting
@@ -18,6 +19,7 @@ __all__ = [
     "ProgressBar",
     "ProgressLines",
     "SaveSamples",
+    "ScaleNoise",
     "StopWhen",
     "TensorBoard",
     "WarnOfFailures",

@@ -81,13 +81,13 @@ class EndBeforeOverfitting(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         if self.mean is None:
-            return {"is_over": True}
+            return {"is_over": True, "best": self.best}
         best = {"best": self.best, "best_at": self.best_at, "has_risen": self.has_risen}
         return {**best, "next": self.next, "mean": self.mean.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if "is_over" in state:
-            self.mean = None
+            self.mean, self.best = None, state["best"]
             return
         self.best, self.best_at, self.has_risen = state["best"], int(state["best_at"]), bool(state["has_risen"])
         self.next, self.mean = int(state["next"]), Mean()

@@ -12,7 +12,7 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
-from pyro_gan.callbacks import Callback, EndBeforeOverfitting
+from pyro_gan.callbacks import Callback, EndBeforeOverfitting, ScaleNoise
 from pyro_gan.checks import is_real_number, listed, shown
 from pyro_gan.inference.energy import energy_score, label_score, score_of
 from pyro_gan.inference.guided import GuidedInference
@@ -69,8 +69,9 @@ class BiGANInference(GuidedInference):
             they are, so that the guide can be called on draws of them; else 0.
         validation: The part of simulations that a run keeps apart, from 0 for none to below 1, and at most 1,000. Where
             the guide's energy score on these rises again, it begins to know the others by heart: the run then ends
-            early (:class:`~pyro_gan.callbacks.EndBeforeOverfitting`). Draws of the model that each step makes anew,
-            and rows that do not lie in arrays, are not kept.
+            early (:class:`~pyro_gan.callbacks.EndBeforeOverfitting`). At the end :class:`AutoImplicitGuide` scales its
+            noise by what suits them best (:class:`~pyro_gan.callbacks.ScaleNoise`). Draws of the model that each step
+            makes anew, and rows that do not lie in arrays, are not kept.
         options: As of :class:`GANInference`; `site` names the compared sites, latent and observed, where not all are.
 
     A minibatch that holds the latent sites too, by name, as from `run({"z": ..., "x": ...})`, stands for draws of the
@@ -145,7 +146,7 @@ class BiGANInference(GuidedInference):
 
     def schedule(self, batches: Minibatches) -> list[Callback]:
         early = EndBeforeOverfitting(partial(self._scores_of_validation, batches))
-        return [early, *super().schedule(batches)]  # rates follow it at the same step
+        return [early, *super().schedule(batches), ScaleNoise(early, self._scale_of_noise)]  # rates follow the first
 
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
@@ -200,6 +201,11 @@ class BiGANInference(GuidedInference):
         with torch.no_grad(), kept_buffers(), kept_random_state(self.device):
             pyro.set_rng_seed(0)
             return torch.cat([self._mean_score(piece) for piece in pieces])[:number]
+
+    def _scale_of_noise(self) -> Tensor | None:
+        """By what a guide that builds itself multiplies the noise of its rows."""
+        guide = self.guide.function
+        return guide.posterior.widening.scale if isinstance(guide, AutoImplicitGuide) else None
 
     def _mean_score(self, batch: Batch) -> Tensor:
         """The scores of many draws of the guide for each simulation, of which each is compared with the next ones."""
