@@ -2,8 +2,7 @@
 
 Prey are born and eaten, predators are born of prey eaten and die, all by chance (the chemical Langevin equation of the
 Lotka-Volterra process). The simulator can be run but has no likelihood. BiGANInference learns the posterior of its
-rates for any observation from simulations made beforehand; guide and discriminator build themselves. The energy score
-has a larger weight than by default: what matters here is that the posterior is as wide as it should be.
+rates for any observation from simulations made beforehand; guide and discriminator build themselves.
 
     python examples/simulator.py --out output/simulator
 
@@ -74,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
     rates, held_rates, x, held_x = rates[200:], rates[:200], x[200:], x[:200]
 
     start = time.perf_counter()
-    inference = BiGANInference(model, AutoImplicitGuide(model), energy_weight=30.0)
+    inference = BiGANInference(model, AutoImplicitGuide(model))
     inference.run({"rates": rates, "x": x}, num_steps=args.num_steps, batch_size=256, progress=args.progress)
     print(f"{len(x):,} simulations, {args.num_steps} steps in {time.perf_counter() - start:.0f} s")
 
