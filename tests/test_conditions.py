@@ -315,6 +315,17 @@ def test_a_condition_that_is_ignored_is_told_of():
         GANInference(model).step({"x": X, "labels": LABELS, "weight": 1 + torch.rand(64)})
 
 
+def test_labels_that_a_model_only_counts_are_told_of():
+    def model(labels):
+        loc = pyro.param("loc", torch.tensor(2.0))
+        with pyro.plate("data", len(labels)):
+            return pyro.deterministic("x", loc + pyro.sample("eps", dist.Normal(0.0, 1.0)), event_dim=0)
+
+    with pytest.warns(RuntimeWarning, match="the model ignores its condition 'labels': what it draws is the same"):
+        inference = GANInference(model).run((X, LABELS), num_steps=2, progress=False)
+    assert inference.sample(3, 1).shape == (3,)
+
+
 def test_integers_are_categories_to_a_discriminator_that_builds_itself(inference):
     assert inference.discriminator.function.built()["labels"]["kinds"] == [0, 1, 2, 3]
 

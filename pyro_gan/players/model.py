@@ -123,7 +123,7 @@ class ImplicitModel(Player):
     def takes_conditions(self, data: Arguments, conditions: Arguments) -> bool:
         """Whether the model takes what lies behind the real rows of a minibatch, and not the rows themselves.
 
-        A model that observes the rows, or asks nothing but how many there are, takes the rows.
+        A model that observes the rows, or names an argument as it names them, takes the rows.
 
         Args:
             data: How it would be called with the rows.
@@ -131,16 +131,11 @@ class ImplicitModel(Player):
         """
         try:
             with dropped_parameters():
-                sites, before = self.response(conditions)
+                sites = self.response(conditions)[0]
         except Exception:  # an error that is told where the model is called as ever
             return not self._runs(data)
         is_named = bool(set(self.calls.named_arguments(data)) & set(sites))
-        if is_named or any(site.is_observed for site in sites.values()):
-            return False
-        args, kwargs = conditions.args, conditions.kwargs
-        rolled = Arguments(tuple(map(_rolled, args)), {name: _rolled(value) for name, value in kwargs.items()})
-        after = self.response(rolled)[1]
-        return not all(map(torch.equal, before, after)) or not self._runs(data)
+        return not is_named and not any(site.is_observed for site in sites.values())
 
     def _runs(self, arguments: Arguments) -> bool:
         """Whether the model can be called so; it leaves no effect."""
@@ -212,10 +207,6 @@ class ImplicitModel(Player):
         if self.parameters.get(name) is leaf or not self.fill(name, leaf):
             return None
         return pyro.get_param_store()[name]
-
-
-def _rolled(value: Any) -> Any:
-    return value.roll(1, 0) if isinstance(value, Tensor) and value.dim() else value
 
 
 def _only_candidate(found: dict[str, Site]) -> tuple[str, ...]:
