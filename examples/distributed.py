@@ -3,8 +3,8 @@
 The networks and the recipe are those of examples/mnist.py by default. A run that was cut off goes on from its newest
 checkpoint, whichever number of processes it had.
 
-    python examples/distributed.py --out output/distributed
-    torchrun --nproc-per-node 2 examples/distributed.py --out output/distributed
+    python examples/distributed.py --data mnist --out output/distributed
+    torchrun --nproc-per-node 2 examples/distributed.py --data mnist --out output/distributed
 
 The minibatch is divided among the processes, so that any number of them takes the same steps but for the noise.
 """
@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan import GANInference
-from pyro_gan.datasets import load_mnist
+from pyro_gan.datasets import load_digits, load_mnist
 from pyro_gan.plots import plot_history, plot_images
 
 RANK, NUM_PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-NOISE_SIZE, NUM_PIXELS, WIDTH = 100, 784, 384
+NOISE_SIZE, WIDTH = 100, 384
 
 
 def network(*widths: int) -> nn.Sequential:
@@ -41,9 +41,10 @@ def main(args: argparse.Namespace) -> None:
     """Train with whatever processes there are; the first one draws the pictures."""
     args.out.mkdir(parents=True, exist_ok=True)
     pyro.set_rng_seed(args.seed)
-    images = load_mnist().train.images
-    generator = nn.Sequential(network(NOISE_SIZE, WIDTH, WIDTH, WIDTH, NUM_PIXELS), nn.Sigmoid())
-    discriminator = network(NUM_PIXELS, WIDTH, WIDTH, WIDTH, 1)
+    images = load_mnist().train.images if args.data == "mnist" else load_digits().images
+    num_pixels = images.shape[1]
+    generator = nn.Sequential(network(NOISE_SIZE, WIDTH, WIDTH, WIDTH, num_pixels), nn.Sigmoid())
+    discriminator = network(num_pixels, WIDTH, WIDTH, WIDTH, 1)
 
     def model(batch_size: int = 128) -> Tensor:
         pyro.module("generator", generator)
@@ -73,6 +74,7 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", choices=["digits", "mnist"], default="digits", help="the data set")
     parser.add_argument("--num-steps", type=int, default=8000, help="steps of training")
     parser.add_argument("--batch-size", type=int, default=128, help="the rows of all processes' minibatches together")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where it trains")

@@ -344,9 +344,9 @@ def test_labels_of_a_loader_are_left_out_by_a_model_that_takes_the_images_alone(
 
 
 def test_a_tuple_that_does_not_tell_the_real_sample_is_refused():
-    def model(c):
+    def model(b, c):
         with pyro.plate("data", len(c)):
-            pyro.deterministic("x", location() + 0.0 * c, event_dim=0)
+            pyro.deterministic("x", location() + 0.0 * b * c, event_dim=0)
 
     with pytest.raises(
         ValueError, match=r"no part of the data is known to be the real sample of site 'x'. Pass the data"
