@@ -16,13 +16,12 @@ References:
 
 import argparse
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
 import torch
-from handwriting import Reader, load
+from handwriting import Reader, load, network
 from torch import Tensor, nn
 
 from pyro_gan import AutoDiscriminator, CaptionEmbedding, GANInference, LabelEmbedding
@@ -31,12 +30,6 @@ from pyro_gan.plots import plot_images
 NOISE_SIZE, EMBEDDING_SIZE, WIDTH = 64, 32, 384
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 CAPTIONS = [f"a handwritten {name}" for name in NAMES]
-
-
-def network(*sizes: int) -> nn.Sequential:
-    """Linear layers of these sizes with leaky rectifiers between them."""
-    layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.LeakyReLU(0.2))]
-    return nn.Sequential(*layers[:-1])
 
 
 class Conditional(nn.Module):

@@ -15,14 +15,13 @@ References:
 
 import argparse
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
-from handwriting import Reader, load, spread_out
+from handwriting import Reader, load, network, spread_out
 from torch import Tensor, nn
 
 from pyro_gan import GANInference
@@ -62,11 +61,6 @@ def convolutional(side: int) -> tuple[nn.Module, nn.Module]:
 
 def connected(side: int) -> tuple[nn.Module, nn.Module]:
     """The same of fully connected layers."""
-
-    def network(*sizes: int) -> nn.Sequential:
-        layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.LeakyReLU(0.2))]
-        return nn.Sequential(*layers[:-1])
-
     generator = nn.Sequential(network(NOISE_SIZE, WIDTH, WIDTH, WIDTH, side**2), nn.Tanh())
     discriminator = nn.Sequential(nn.Flatten(), network(side**2, WIDTH, WIDTH, WIDTH, 1))
     return generator.append(nn.Unflatten(1, (1, side, side))), discriminator

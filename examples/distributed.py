@@ -12,13 +12,13 @@ The minibatch is divided among the processes, so that any number of them takes t
 import argparse
 import os
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
+from handwriting import network
 from torch import Tensor, nn
 
 from pyro_gan import GANInference
@@ -27,14 +27,6 @@ from pyro_gan.plots import plot_history, plot_images
 
 RANK, NUM_PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 NOISE_SIZE, WIDTH = 100, 384
-
-
-def network(*widths: int) -> nn.Sequential:
-    """A fully connected network."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers[:-1])
 
 
 def main(args: argparse.Namespace) -> None:

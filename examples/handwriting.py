@@ -1,4 +1,6 @@
-"""Handwritten digits as images, and a classifier that reads them, for the examples beside."""
+"""Handwritten digits as images, networks for them, and a classifier that reads them, for the examples beside."""
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,12 @@ def load(name: str) -> tuple[LabelledImages, LabelledImages]:
 def spread_out(images: Tensor, number: int = 2000) -> Tensor:
     """Up to so many rows from all over: the two halves of MNIST's test images are of different writers."""
     return images[:: max(1, len(images) // number)][:number]
+
+
+def network(*sizes: int) -> nn.Sequential:
+    """Linear layers of these sizes with leaky rectifiers between them."""
+    layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.LeakyReLU(0.2))]
+    return nn.Sequential(*layers[:-1])
 
 
 class Reader:

@@ -13,25 +13,18 @@ References:
 
 import argparse
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
 import torch
-from handwriting import Reader, load
+from handwriting import Reader, load, network
 from torch import Tensor, nn
 
 from pyro_gan import GANInference
 from pyro_gan.plots import plot_images
 
 NOISE_SIZE, WIDTH = 64, 384
-
-
-def network(*sizes: int) -> nn.Sequential:
-    """Linear layers of these sizes with leaky rectifiers between them."""
-    layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.LeakyReLU(0.2))]
-    return nn.Sequential(*layers[:-1])
 
 
 def main(args: argparse.Namespace) -> None:

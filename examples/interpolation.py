@@ -12,14 +12,13 @@ References:
 
 import argparse
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
-from handwriting import load
+from handwriting import load, network
 from torch import Tensor, nn
 
 from pyro_gan import GANInference
@@ -27,12 +26,6 @@ from pyro_gan.criticism import nearest_rows
 from pyro_gan.plots import interpolate, plot_images, plot_neighbours
 
 NOISE_SIZE, WIDTH = 64, 384
-
-
-def network(*sizes: int) -> nn.Sequential:
-    """Linear layers of these sizes with leaky rectifiers between them."""
-    layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.LeakyReLU(0.2))]
-    return nn.Sequential(*layers[:-1])
 
 
 def main(args: argparse.Namespace) -> None:

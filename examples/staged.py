@@ -15,13 +15,12 @@ References:
 
 import argparse
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
 import torch
-from handwriting import Reader, load, spread_out
+from handwriting import Reader, load, network, spread_out
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
@@ -30,12 +29,6 @@ from pyro_gan.criticism import energy_test
 from pyro_gan.plots import plot_images
 
 NOISE_SIZE, WIDTH = 64, 384
-
-
-def network(*sizes: int) -> nn.Sequential:
-    """Linear layers of these sizes with leaky rectifiers between them."""
-    layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.LeakyReLU(0.2))]
-    return nn.Sequential(*layers[:-1])
 
 
 def enlarged(drafts: Tensor) -> Tensor:
