@@ -27,6 +27,7 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.spread import REACH, Spread, coordinates_of, crowded, numbers_at, plain_spread, spread_of
 from pyro_gan.penalties.scales import are_in_one_unit
+from pyro_gan.players.player import fill_in
 from pyro_gan.players.supports import (
     BOUNDS,
     INTERVALS,
@@ -140,8 +141,7 @@ class Coordinates(nn.Module):
             setattr(self, buffer, value)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name, value in self.later_buffers.items():
-            state_dict.setdefault(prefix + name, torch.full_like(self.scale, value))
+        fill_in(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property

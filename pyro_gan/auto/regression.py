@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.networks import flat
 from pyro_gan.auto.pooling import summary
+from pyro_gan.players.player import fill_in
 
 MOST_NUMBERS = 64
 """The numbers of a row, of latents and of the observation each, up to which they are related."""
@@ -108,8 +109,7 @@ class Regression(nn.Module):
         return {"slope": zero, "center": zero, "root": one, "inverse": one}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name, value in self.later_buffers.items():
-            state_dict.setdefault(prefix + name, value.expand_as(getattr(self, name)).clone())
+        fill_in(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from pyro_gan.players.player import fill_in
+
 
 class Widening(nn.Module):
     """Multiplies noise by a number, 1 at first, by which draws lie further apart or closer together.
@@ -28,5 +30,5 @@ class Widening(nn.Module):
         return noise * self.scale
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        state_dict.setdefault(f"{prefix}scale", torch.ones_like(self.scale))
+        fill_in(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -273,6 +273,18 @@ class Player:
                 )
 
 
+def fill_in(module: Any, state_dict: dict[str, Any], prefix: str) -> None:
+    """Give a module's part of a state the buffers that the module's class came to have later.
+
+    Args:
+        module: The module, which names them by `later_buffers`.
+        state_dict: The state.
+        prefix: What the names of the module's part begin with.
+    """
+    for name, value in module.later_buffers.items():
+        state_dict.setdefault(prefix + name, _filled(module.get_buffer(name), value))
+
+
 def _filled(tensor: Tensor, value: Any) -> Tensor:
     return torch.as_tensor(value).to(tensor).expand_as(tensor).clone()
 
