@@ -27,7 +27,7 @@ from pyro_gan.training.clock import Clock
 from pyro_gan.training.distributed import Together
 from pyro_gan.training.divergence import MEND, Diverged
 from pyro_gan.training.failing import one_for_all
-from pyro_gan.training.look import MoreRows, drawn_for_many, first_rows, look
+from pyro_gan.training.look import MoreRows, drawn_for, first_rows, look, more_rows
 from pyro_gan.training.minibatches import Minibatches
 from pyro_gan.training.objective import discriminator_loss
 from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
@@ -122,9 +122,11 @@ class Stepping(Algorithm):
             )
         together = self._step.together
         if not self._is_ready or self._blanks:
-            many = batches.many if isinstance(batches, Minibatches) else None
+            many = self._more_rows(batches)
+            if together is not None:
+                many = together.many(many, minibatches[0])
             with quiet(None if together is None else together.processes):
-                self._get_ready_to_train(minibatches[0], together.many(many, minibatches[0]) if together else many)
+                self._get_ready_to_train(minibatches[0], many)
         if together is not None:
             together.meet(self.players(), self.device)
         self._last_batch = minibatches[-1]
@@ -251,6 +253,16 @@ class Stepping(Algorithm):
             self._is_ready = True
             self._loaded_state = None
 
+    def _more_rows(self, batches: Iterator[Batch]) -> MoreRows | None:
+        """What gives more rows to look at than a minibatch has.
+
+        Of a stream these are minibatches to come: another process has others, and a run that goes on had them before.
+        """
+        if not isinstance(batches, Minibatches):
+            return None
+        is_first_look = self._step.together is None and self._loaded_state is None
+        return batches.many if batches.are_at_hand or is_first_look else None
+
     def _get_ready_to_train(self, batch: Batch, many: MoreRows | None) -> None:
         """Before the first step, look at its minibatch, build what a question built, and let a copy have its values."""
         for player in self.players().values():
@@ -269,8 +281,10 @@ class Stepping(Algorithm):
     def _build_anew(self, batch: Batch, many: MoreRows | None) -> None:
         """Have networks that built themselves for a question standardize by the first rows that train them."""
         blanks, self._blanks = self._blanks, {}
+        more = more_rows(batch, many)
         with self.looking():
-            batch, samples = drawn_for_many(self, many) or (batch, self.draw(batch))
+            of_many = drawn_for(self, more)
+            batch, samples = (batch, self.draw(batch)) if more is None or of_many is None else (more, of_many)
         with self.looking():  # once more, since buffers that a draw has met stay as they are
             for name, blank in blanks.items():
                 built = cast(Any, self.players()[name].function)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -75,6 +75,18 @@ def mapped(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
     if isinstance(batch, dict):
         return {name: function(rows) for name, rows in batch.items()}
     return tuple([function(rows) for rows in batch])
+
+
+def row_types(batch: Batch) -> dict[Any, tuple[torch.Size, torch.dtype]]:
+    """The shape and the type of each element's rows."""
+    return {name: (rows.shape[1:], rows.dtype) for name, rows in named(batch)}
+
+
+def concatenated(batches: Sequence[Batch], num_rows: int) -> Batch:
+    """The first so many rows of minibatches whose rows have the same shapes and types."""
+    every = [dict(named(batch)) for batch in batches]
+    rows = {name: torch.cat([each[name] for each in every])[:num_rows] for name in every[0]}
+    return rows if isinstance(batches[0], dict) else tuple(rows.values())
 
 
 def named(batch: Batch) -> Iterable[tuple[Any, Tensor]]:

@@ -1,7 +1,7 @@
 """The look before the first step: everything is tried on one minibatch, and what can not work is refused."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.penalties import Penalty, SitePenalty
-from pyro_gan.players.batch import Batch
+from pyro_gan.players.batch import Batch, number_of_rows
 from pyro_gan.players.discriminator import check_logits
 from pyro_gan.players.first_look import builds_itself_later, kept_random_state
 from pyro_gan.training.cautions import caution, warn_of_ignored
@@ -18,7 +18,7 @@ from pyro_gan.training.step import Game, Step
 from pyro_gan.training.units import warn_of_units
 
 MoreRows = Callable[[], Batch | None]
-"""Gives rows from all over the data, or `None` where there are none at hand."""
+"""Gives rows from all over the data, or of minibatches to come, or `None` where there are none."""
 
 
 class Unmet(Game, Protocol):
@@ -60,8 +60,9 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
     """
     discriminator = game.discriminator
     unbuilt = {name: one.function for name, one in game.players().items() if builds_itself_later(one.function)}
+    more = more_rows(batch, many) if builds_itself(game) else None
     with game.looking():
-        of_many = samples_of_many(game, many)
+        of_many = drawn_for(game, more)
         samples = game.draw(batch)
         samples.check(batch)
         for each in game.samples_for_generator(batch):
@@ -90,30 +91,35 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
         player.settle()
 
 
-def samples_of_many(game: Unmet, many: MoreRows | None) -> Samples | None:
-    """Samples of more rows than a minibatch has, where a network has still to build itself by them."""
-    if not any(builds_itself_later(player.function) for player in game.players().values()):
-        return None
-    found = drawn_for_many(game, many)
-    return None if found is None else found[1]
+def builds_itself(game: Unmet) -> bool:
+    """Whether a network has still to build itself."""
+    return any(builds_itself_later(player.function) for player in game.players().values())
 
 
-def drawn_for_many(game: Unmet, many: MoreRows | None) -> tuple[Batch, Samples] | None:
-    """More rows than a minibatch has, and samples for them.
+def more_rows(batch: Batch, many: MoreRows | None) -> Batch | None:
+    """More rows than a minibatch has, where there are; random minibatches to come have drawn their numbers then."""
+    with suppress(Exception):  # whatever is wrong, the minibatches themselves will show it, or not
+        more = None if many is None else many()
+        if more is not None and number_of_rows(more) >= number_of_rows(batch):
+            return more
+    return None
+
+
+def drawn_for(game: Unmet, rows: Batch | None) -> Samples | None:
+    """Samples for more rows than a minibatch has.
 
     A model that can only draw so many rows as a minibatch has, or always as many, is asked for no others.
     """
+    if rows is None:
+        return None
     try:
         with kept_random_state(game.device), torch.no_grad():
-            batch = None if many is None else many()
-            if batch is None:
-                return None
-            samples = game.draw(batch)
-            samples.check(batch)
+            samples = game.draw(rows)
+            samples.check(rows)
     except Exception:  # whatever the model finds wrong, a minibatch of the usual size will show it, or not
         return None
-    numbers = {len(rows) for sample in (samples.real, samples.fake) for rows in sample.values()}
-    return (batch, samples) if len(numbers) == 1 else None
+    numbers = {len(values) for sample in (samples.real, samples.fake) for values in sample.values()}
+    return samples if len(numbers) == 1 else None
 
 
 def first_rows(game: Unmet, samples: Samples) -> dict[str, Tensor]:

@@ -69,21 +69,31 @@ class Minibatches:
         Args:
             place: The element's name or number.
         """
-        stream, changed = self.stream, self.many()
-        if not isinstance(stream, Gathered) or changed is None:
+        stream = self.stream
+        if not isinstance(stream, Gathered):
             return None
-        before, after = dict(named(stream.spread_out(MANY))).get(place), dict(named(changed)).get(place)
+        changed = self.many() or ()
+        before, after = dict(named(stream.look_ahead(MANY))).get(place), dict(named(changed)).get(place)
         is_same = (
             before is not None and after is not None and before.dtype == after.dtype and torch.equal(before, after)
         )
         return dict(named(stream.arrays)).get(place) if is_same else None
 
+    @property
+    def are_at_hand(self) -> bool:
+        """Whether all rows are."""
+        return isinstance(self.stream, Gathered)
+
     def many(self) -> Batch | None:
-        """Up to 1,024 rows from all over the data, transformed, where all of them are at hand; nothing moves on."""
-        if not isinstance(self.stream, Gathered):
+        """Up to 1,024 rows, transformed; nothing moves on.
+
+        They are from all over the data where these are at hand, else those of the minibatches to come.
+        """
+        rows = self.stream.look_ahead(MANY)
+        if rows is None:
             return None
         with kept_random_state(self.stream.device):
-            return transformed(self.stream.spread_out(MANY), self.transform, self.stream.device)
+            return transformed(rows, self.transform, self.stream.device)
 
 
 def transformed(batch: Batch, transform: Callable[..., Any] | None, device: torch.device) -> Batch:

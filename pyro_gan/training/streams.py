@@ -5,6 +5,7 @@ Several processes go through arrays in one order, a minibatch of all of them at 
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import suppress
 from functools import cached_property
@@ -14,7 +15,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from pyro_gan.players.batch import Batch, as_batch, mapped, named, number_of_rows
+from pyro_gan.players.batch import Batch, as_batch, concatenated, mapped, named, number_of_rows, row_types
 from pyro_gan.players.first_look import RandomStates, random_states, set_random_states
 
 SEED = 1
@@ -36,6 +37,10 @@ class Stream(ABC):
     @abstractmethod
     def __next__(self) -> Batch:
         """The next minibatch."""
+
+    @abstractmethod
+    def look_ahead(self, number: int) -> Batch | None:
+        """Up to so many rows to look at; nothing moves on."""
 
     @abstractmethod
     def description(self) -> dict[str, Any]:
@@ -96,7 +101,7 @@ class Gathered(Stream):
         index = self._next_index()[self.part]
         return mapped(self.arrays, lambda array: _gather(array, index))
 
-    def spread_out(self, number: int) -> Batch:
+    def look_ahead(self, number: int) -> Batch:
         """Up to so many rows, spread over the data; not all, so that a plate over all is seen to be subsampled."""
         number = min(number, max(self.total, self.num_rows - 1))
         return mapped(self.arrays, lambda array: _gather(array, _spread_out(array, number)))
@@ -187,14 +192,19 @@ class Read(Stream):
         """The states of a loader's own generators from which it was begun."""
         self.num_passes = 0
         """How often it was begun, which a sampler that divides rows among processes is told."""
+        self.ahead: deque[Batch] = deque()
+        """Minibatches that have been read to be looked at, and are still to come."""
+        self._error: Exception | None = None
+        """What the iterable raised after them."""
         self._iterator: Iterator[Any] | None = None
 
     def __next__(self) -> Batch:
         if self._iterator is None:
             self._begin()
-        for value in () if self._iterator is None else self._iterator:
+        batch = self.ahead.popleft() if self.ahead else self._read()
+        if batch is not None:
             self.position += 1
-            return as_batch(value, self.device, is_own=True)
+            return batch
         if self._iterator is self.source:
             raise StopIteration
         if not self.position:  # at the second reading, whoever takes the steps can tell which one found nothing
@@ -203,6 +213,39 @@ class Read(Stream):
             raise StopIteration
         self._iterator, self.is_begun_again = None, True
         return next(self)
+
+    def look_ahead(self, number: int) -> Batch | None:
+        """The rows of the minibatches to come, which come all the same.
+
+        Args:
+            number: How many rows. There are fewer where the iterable ends, raises, or gives rows of another shape.
+
+        Returns:
+            The rows, or `None` where no minibatch is left before the iterable is begun again.
+        """
+        found: list[Batch] = []
+        try:
+            while sum(map(number_of_rows, found)) < number:
+                batch = self.ahead[len(found)] if len(found) < len(self.ahead) else self._read()
+                if batch is None:
+                    break
+                if len(found) == len(self.ahead):
+                    self.ahead.append(batch)
+                if found and row_types(batch) != row_types(found[0]):
+                    break
+                found.append(batch)
+        except Exception as error:  # it is raised when its turn comes
+            self._error = error
+        return concatenated(found, number) if found else None
+
+    def _read(self) -> Batch | None:
+        """The next minibatch of the iterable, or `None` at its end."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        for value in () if self._iterator is None else self._iterator:
+            return as_batch(value, self.device, is_own=True)
+        return None
 
     def description(self) -> dict[str, Any]:
         length = None
@@ -213,7 +256,7 @@ class Read(Stream):
     def state_dict(self) -> dict[str, Any]:
         before = None if self.before is None else self.before.state_dict()
         state = {"position": self.position, "before": before, "generators": self.generators}
-        return {**state, "num_passes": self.num_passes}
+        return {**state, "num_passes": self.num_passes, "ahead": list(self.ahead)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["before"] is None:
@@ -235,6 +278,9 @@ class Read(Stream):
                     f"{self.position}. An iterator can be read only once: make a new one, from its beginning."
                 )
             self.position += 1
+        self.ahead.extend(as_batch(batch, self.device) for batch in state.get("ahead", ()))
+        for _ in self.ahead:
+            next(self._iterator or iter(()), None)
 
     def _begin(self) -> None:
         if self.keeps_place:
