@@ -17,6 +17,7 @@ from test_contract import CASES, DATA, MODELS, values
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
+from waiting import absent, killed, patient, simulated
 
 from pyro_gan import GANInference, processes
 from pyro_gan.callbacks import Evaluate, KeepBest, StopWhen, WriteCSV
@@ -324,18 +325,8 @@ def statistics(folder):
 
 def quick(folder):
     """All that is quick, in one start of the processes."""
-    names = (
-        "facts",
-        "loaders",
-        "other_networks",
-        "other_arrays",
-        "few_rows",
-        "uneven",
-        "diverged",
-        "questions",
-        "statistics",
-    )
-    return {name: globals()[name](folder) for name in names}
+    every = [facts, loaders, other_networks, other_arrays, few_rows, uneven, diverged, questions, statistics, simulated]
+    return {each.__name__: each(folder) for each in every}
 
 
 def kept(folder):
@@ -365,8 +356,11 @@ def kept(folder):
     return values(inference), inference.history["discriminator_loss"], inference.num_steps_taken
 
 
+SCENARIOS = {each.__name__: each for each in (quick, equal, compiled, kept, patient, absent, killed)}
+
+
 def main(name, folder):
-    found = globals()[name](Path(folder))
+    found = SCENARIOS[name](Path(folder))
     if place()[0] == 0:
         torch.save(found, Path(folder) / f"{name}.pt")
 

@@ -11,8 +11,12 @@ import pytest
 import torch
 from ranks import EQUAL, trained
 from test_contract import same
+from waiting import SECONDS, rows
 
+from pyro_gan import simulate
 from pyro_gan.players.devices import resolve_device
+from pyro_gan.processes import found as processes_found
+from pyro_gan.processes import initialize
 
 TESTS = Path(__file__).parent
 
@@ -37,7 +41,7 @@ def ran(name, folder, size=2, **environment):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, errors[-3000:]
-    return torch.load(folder / f"{name}.pt")
+    return torch.load(folder / f"{name}.pt", weights_only=False)
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +153,30 @@ def test_questions_wait_for_no_other(found):
     assert alone == ((6,), True) and nothing is None
 
 
+def alike(one, other):
+    """Whether two mappings of tensors are the same to the last bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_simulations_are_drawn_once_for_all_processes(found):
+    alone = simulate(rows, 200, seed=1, progress=False)
+    first, second = found[0]["simulated"]
+    assert (first["number drawn"], second["number drawn"]) == (3 * (1 + 16), 0)  # a look and the shards, three times
+    for each in (first, second):
+        assert all(alike(each[name], alone) for name in ("in memory", "in a folder", "read again"))
+        assert each["in a folder"].seed == 1
+    assert alike(first["without a seed"], second["without a seed"])
+    assert not alike(first["without a seed"], alone)
+
+
+def test_simulations_that_fail_or_can_not_be_read_are_refused_by_all(found):
+    for each in found[0]["simulated"]:
+        failed, unseen = each["errors"]
+        assert failed == "the solver of rank 0 gave up"
+        assert "rank 1 does not find the simulations that rank 0 has written in its folder=" in unseen
+        assert unseen.endswith("elsewhere 1'. Name a folder that all processes can read.")
+
+
 def test_a_device_is_that_of_the_local_rank(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(ValueError, match=r"device='cuda:1' is not available here|device='cuda' is not available"):
@@ -195,3 +223,32 @@ def test_compiled_gradients_are_averaged_likewise(tmp_path):
     for side, leaves in eager.items():
         for name, value in leaves.items():
             torch.testing.assert_close(compiled[side][name], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_others_wait_for_one_that_works_but_not_for_one_that_hangs(tmp_path):
+    simulations, steps, numbers, text = ran("patient", tmp_path)
+    assert alike(simulations, simulate(rows, 32, seed=1, shard_size=32, progress=False))
+    assert steps == 4 and numbers[1::2] == [3.0, 3.0]
+    assert f"rank 1 did not answer for {SECONDS} s (it hangs, takes longer, or is not to be reached) at step 5" in text
+
+
+@pytest.mark.slow
+def test_one_that_never_comes_is_named(tmp_path):
+    text = ran("absent", tmp_path)
+    assert text.startswith("rank 1 did not come to train with rank 0 within 3 s. Have every process call run")
+
+
+@pytest.mark.slow
+def test_simulations_go_on_after_the_first_process_is_killed(tmp_path):
+    process = launched("killed", tmp_path, options=["--max-restarts", "1"])
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors[-3000:]
+    simulations, number = torch.load(tmp_path / "killed.pt", weights_only=False)
+    assert alike(simulations, simulate(rows, 200, seed=1, shard_size=20, progress=False))
+    assert number == 1 + 6  # the look, and the shards that were missing
+
+
+def test_one_process_needs_no_others():
+    initialize()
+    assert processes_found() is None
