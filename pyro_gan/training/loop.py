@@ -10,6 +10,7 @@ from pyro_gan.players.player import Player
 from pyro_gan.processes import Processes, found
 from pyro_gan.training.distributed import share_buffers
 from pyro_gan.training.divergence import Diverged
+from pyro_gan.training.failing import one_for_all
 from pyro_gan.training.hooks import Callbacks, Hooks, in_one_run
 from pyro_gan.training.interrupts import Interrupts, held_back
 from pyro_gan.training.noise import separate_noise
@@ -101,9 +102,11 @@ def train(
                 if not clock.num_left:  # all steps were taken, but callbacks have still to be told
                     _look_again(inference, point)
                 go_on(point, inference.device)
-                if processes is not None:
-                    separate_noise(processes, inference.device)
-                caught = _take_steps(inference, batches, told, Ending(interrupts, processes), keeper)
+                # Within the context that holds SIGTERM back, so that there is time to say who failed.
+                with one_for_all(processes, lambda: f"at step {inference.num_steps_taken}"):
+                    if processes is not None:
+                        separate_noise(processes, inference.device)
+                    caught = _take_steps(inference, batches, told, Ending(interrupts, processes), keeper)
             except BaseException as error:
                 with suppress(ValueError):  # an update that is not finite is not what ended the run
                     recorder.read()
