@@ -13,9 +13,9 @@ from pathlib import Path
 import pyro
 import pyro.distributions as dist
 import torch
+from shared_noise import SharedNoise
 from test_contract import CASES, DATA, MODELS, values
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 from waiting import absent, killed, patient, simulated
 
@@ -36,55 +36,6 @@ PENALTIES = {
     "weight clipping": {"penalty": lambda: WeightClipping(0.05)},
 }
 EQUAL = [(case, penalty) for case in CASES for penalty in PENALTIES]
-
-
-class SharedNoise(TorchDispatchMode):
-    """Draws noise for the rows of all processes from one generator, of which each takes the part of its own rows.
-
-    So the noise of two processes of 64 rows is that of one of 128, row by row. Weights begin with other random numbers:
-    they are parameters.
-    """
-
-    def __init__(self, rank, size):
-        super().__init__()
-        self.rank, self.size = rank, size
-        self.generator = torch.Generator().manual_seed(0)
-
-    def own(self, shape, dtype, draw):
-        if not shape:
-            return draw([], dtype)
-        return draw([shape[0] * self.size, *shape[1:]], dtype)[
-            shape[0] * self.rank : shape[0] * (self.rank + 1)
-        ].clone()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs, name = kwargs or {}, function.name().removeprefix("aten::").partition(".")[0]
-
-        def normal(shape, dtype):
-            return torch.randn(shape, generator=self.generator, dtype=dtype)
-
-        def uniform(shape, dtype):
-            return torch.rand(shape, generator=self.generator, dtype=dtype)
-
-        dtype = kwargs.get("dtype") or torch.get_default_dtype()
-        if name == "rand":
-            return self.own(args[0], dtype, uniform)
-        if name == "randn":
-            return self.own(args[0], dtype, normal)
-        if name == "normal" and all(isinstance(each, torch.Tensor) for each in args[:2]):
-            return args[0] + args[1] * self.own(args[0].shape, args[0].dtype, normal)
-        if name in ("randn_like", "rand_like"):
-            return self.own(args[0].shape, args[0].dtype, normal if "n" in name[:5] else uniform)
-        if isinstance(args[0] if args else None, torch.nn.Parameter):
-            return function(*args, **kwargs)
-        if name == "normal_":
-            return args[0].copy_(self.own(args[0].shape, args[0].dtype, normal))
-        if name == "uniform_":
-            low, high = args[1:3] if len(args) > 2 else (0.0, 1.0)
-            return args[0].copy_(low + (high - low) * self.own(args[0].shape, args[0].dtype, uniform))
-        if "bernoulli" in name or "multinomial" in name or "poisson" in name:
-            raise NotImplementedError(name)
-        return function(*args, **kwargs)
 
 
 def place():
@@ -271,6 +222,29 @@ def zero(judgement):
     return judgement.real_logits.sum() * 0
 
 
+def normalized(folder):
+    """Batch statistics after a run whose processes saw other rows, and the error where they are to be of all rows."""
+    answers = []
+    for convert in (lambda network: network, nn.SyncBatchNorm.convert_sync_batchnorm):
+        pyro.clear_param_store()
+        network = convert(nn.Sequential(nn.Linear(1, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)))
+
+        def model(batch_size, network=network):
+            pyro.module("network", network)
+            with pyro.plate("data", batch_size):
+                e = pyro.sample("e", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+                return pyro.deterministic("x", network(e), event_dim=1)
+
+        try:
+            GANInference(model, nn.Linear(1, 1)).run(
+                torch.randn(40, 1, generator=torch.Generator().manual_seed(0)), num_steps=5, progress=False
+            )
+        except ValueError as error:
+            answers.append(str(error))
+        answers.append({name: each.clone() for name, each in network.named_buffers()})
+    return processes.found().gathered(answers)
+
+
 def diverged(folder):
     """The errors of processes of which one has draws that are not finite."""
     inference, state = gaussian(), {"is_broken": False}
@@ -325,7 +299,19 @@ def statistics(folder):
 
 def quick(folder):
     """All that is quick, in one start of the processes."""
-    every = [facts, loaders, other_networks, other_arrays, few_rows, uneven, diverged, questions, statistics, simulated]
+    every = [
+        facts,
+        loaders,
+        other_networks,
+        other_arrays,
+        few_rows,
+        uneven,
+        diverged,
+        questions,
+        statistics,
+        simulated,
+        normalized,
+    ]
     return {each.__name__: each(folder) for each in every}
 
 

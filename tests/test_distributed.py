@@ -143,6 +143,18 @@ def test_statistics_of_a_minibatch_are_those_of_all_rows(found):
             torch.testing.assert_close(of_all, expected)
 
 
+def test_running_batch_statistics_are_those_of_the_first_process(found):
+    (first, _, untouched), (second, *_) = found[0]["normalized"]
+    assert alike(first, second) and first["1.num_batches_tracked"] > 0
+    assert untouched["1.num_batches_tracked"] == 0
+
+
+def test_batch_statistics_of_all_processes_are_refused_on_cpus(found):
+    for _, text, _ in found[0]["normalized"]:
+        assert text.startswith("a network has an nn.SyncBatchNorm, which torch has for GPUs alone")
+        assert "Leave nn.BatchNorm as it is" in text
+
+
 def test_what_is_not_finite_on_one_is_told_on_all(found):
     for text in found[0]["diverged"]:
         assert "on rank 1. Check the data" in text
