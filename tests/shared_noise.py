@@ -1,36 +1,40 @@
-"""One generator's noise for the rows of many processes, so that they can be compared with one."""
+"""The same noise for the rows of many processes as for those of one, so that they can be compared."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class SharedNoise(TorchDispatchMode):
-    """Draws noise for the rows of all processes from one generator, of which each takes the part of its own rows.
+    """Draws noise for the rows of all processes, of which each takes the part of its own rows.
 
-    So the noise of two processes of 64 rows is that of one of 128, row by row. Weights begin with other random numbers:
+    So the noise of two processes of 64 rows is that of one of 128, row by row, where their generators have one state.
+    Compiled gradients hold the draws for all rows, which are left as they are. Weights begin with other random numbers:
     they are parameters.
+
+    Args:
+        rank: Which process this is.
+        size: How many there are.
+        num_rows: The rows of all their minibatches.
     """
 
-    def __init__(self, rank, size):
+    def __init__(self, rank, size, num_rows):
         super().__init__()
-        self.rank, self.size = rank, size
-        self.generator = torch.Generator().manual_seed(0)
+        self.size, self.num_rows = size, num_rows
+        self.own_rows = slice(num_rows * rank // size, num_rows * (rank + 1) // size)
 
     def own(self, shape, dtype, draw):
-        if not shape:
-            return draw([], dtype)
-        return draw([shape[0] * self.size, *shape[1:]], dtype)[
-            shape[0] * self.rank : shape[0] * (self.rank + 1)
-        ].clone()
+        if self.size == 1 or not shape or shape[0] != self.num_rows // self.size:
+            return draw(shape, dtype)
+        return draw([self.num_rows, *shape[1:]], dtype)[self.own_rows].clone()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, function.name().removeprefix("aten::").partition(".")[0]
 
         def normal(shape, dtype):
-            return torch.randn(shape, generator=self.generator, dtype=dtype)
+            return torch.randn(shape, dtype=dtype)
 
         def uniform(shape, dtype):
-            return torch.rand(shape, generator=self.generator, dtype=dtype)
+            return torch.rand(shape, dtype=dtype)
 
         dtype = kwargs.get("dtype") or torch.get_default_dtype()
         if name == "rand":
