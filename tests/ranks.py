@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorData
 from waiting import absent, killed, patient, simulated
 
 from pyro_gan import GANInference, processes
-from pyro_gan.callbacks import Evaluate, KeepBest, StopWhen, WriteCSV
+from pyro_gan.callbacks import EndBeforeOverfitting, Evaluate, KeepBest, StopWhen, WriteCSV
 from pyro_gan.inference.contrast import AdaptiveContrast
 from pyro_gan.inference.energy import energy_score
 from pyro_gan.losses import Wasserstein
@@ -82,7 +82,7 @@ def equal(folder, **options):
     return {key: trained(*key, num_steps, start, **options)[0] for key, (num_steps, start) in cases.items()}
 
 
-def gaussian(width=8, **options):
+def gaussian(width=8, kind=GANInference, **options):
     """An inference of a location, from networks that differ from process to process in their numbers."""
     pyro.clear_param_store()
     torch.manual_seed(place()[0])
@@ -94,7 +94,7 @@ def gaussian(width=8, **options):
             x = loc + pyro.sample("e", dist.Normal(torch.zeros(()), 1.0))
             return pyro.deterministic("x", x, event_dim=0)
 
-    return GANInference(model, lambda x: network(x[:, None]).squeeze(1), site="x", **options)
+    return kind(model, lambda x: network(x[:, None]).squeeze(1), site="x", **options)
 
 
 def facts(folder):
@@ -162,6 +162,26 @@ def compiled(folder):
     """The same with compiled gradients; an error where any had to be computed eagerly after all."""
     warnings.simplefilter("error", RuntimeWarning)
     return equal(folder, compile=True)
+
+
+def reported(folder):
+    """What each process prints of rows that it kept apart, and what it was told."""
+    inference = gaussian()
+    with contextlib.redirect_stdout(io.StringIO()) as spoken, contextlib.redirect_stderr(io.StringIO()):
+        inference.run(torch.randn(200, generator=torch.Generator().manual_seed(0)), num_steps=5, held_out=0.2)
+    return processes.found().gathered((spoken.getvalue(), str(inference.report)))
+
+
+def ended_early(folder):
+    """The steps of a run whose held-out rows fit ever worse on the first process, and ever better on the other."""
+
+    class Scored(GANInference):
+        def schedule(self, batches):
+            slope = [1.0, -1.0][place()[0]]
+            return [EndBeforeOverfitting(lambda: slope * self.clock.done + torch.randn(100))]
+
+    inference = gaussian(kind=Scored).run(torch.arange(20.0), num_steps=1000, batch_size=2, progress=False)
+    return processes.found().gathered(inference.num_steps_taken)
 
 
 def other_networks(folder):
@@ -307,6 +327,8 @@ def quick(folder):
         statistics,
         simulated,
         normalized,
+        reported,
+        ended_early,
     ]
     return {each.__name__: each(folder) for each in every}
 

@@ -120,6 +120,17 @@ def test_one_process_speaks_and_writes(found):
     assert found[0]["facts"][1]["told"] == "" and "step 9/50" in found[0]["facts"][0]["told"]
 
 
+def test_one_process_prints_the_report_that_all_have(found):
+    (printed, first), (nothing, second) = found[0]["reported"]
+    assert printed == first + "\n" and "measure" in first
+    assert nothing == "" and "measure" in second
+
+
+def test_all_end_where_rows_kept_apart_fit_worse_on_the_first(found):
+    # Scored at steps 100, 200 and 300: the best is at 100, and the two after it are worse.
+    assert found[0]["ended_early"] == [400, 400]
+
+
 def test_all_keep_the_same_best(found):
     first, second = found[0]["facts"]
     assert first["best"] == second["best"] > 0
