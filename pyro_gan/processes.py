@@ -8,6 +8,7 @@ are constants without a gradient, so a process needs no more of the others than 
 import atexit
 import os
 import pickle
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,19 +22,29 @@ TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others, in a group that is made here."""
 
 
+class ProcessFailed(RuntimeError):
+    """Another process has failed, so that this one can not go on."""
+
+
 class Processes:
     """The processes of a group, of which this is one.
 
     Attributes:
         rank: The number of this one, from 0.
         size: How many there are.
+        timeout: How long they wait for each other.
+
+    Raises:
+        ProcessFailed: Some do not come.
     """
 
     def __init__(self) -> None:
         self.rank = distributed.get_rank()
         self.size = distributed.get_world_size()
+        self.timeout = _timeout()
         # What is said beside gradients goes over the hosts, and waits for no device.
-        self.hosts: Any = distributed.new_group(backend="gloo", timeout=_timeout())
+        with _meeting(store(), "found", self.rank, self.size, self.timeout):
+            self.hosts: Any = distributed.new_group(backend="gloo", timeout=self.timeout)
 
     @property
     def is_first(self) -> bool:
@@ -63,18 +74,83 @@ class Processes:
         return every
 
     def from_first(self, function: Callable[[], Any]) -> Any:
-        """What a function returns on the first process, which alone calls it; an error is raised on all of them."""
+        """What a function returns on the first process, which alone calls it; an error is raised on all of them.
+
+        The others wait for as long as the first one is alive, whatever their timeout.
+        """
         answer: list[Any] = [None]
         if self.is_first:
-            try:
-                answer = [(function(), None)]
-            except Exception as error:
-                answer = [(None, error if _can_be_sent(error) else RuntimeError(repr(error)))]
+            with self._telling_that_it_lives():
+                try:
+                    answer = [(function(), None)]
+                except Exception as error:
+                    answer = [(None, error if _can_be_sent(error) else RuntimeError(repr(error)))]
         distributed.broadcast_object_list(answer, 0, group=self.hosts)
+        while answer[0] is None:
+            distributed.broadcast_object_list(answer, 0, group=self.hosts)
         value, failure = answer[0]
         if failure is not None:
             raise failure
         return value
+
+    @contextmanager
+    def _telling_that_it_lives(self) -> Iterator[None]:
+        """A context in which the others, who wait for this process, are told four times a timeout to wait on."""
+        is_over = threading.Event()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # one of them is gone, which the answer's message finds too
+                while not is_over.wait(self.timeout.total_seconds() / 4):
+                    distributed.broadcast_object_list([None], 0, group=self.hosts)
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def store() -> Any:
+    """What all processes of the group can write to and read, by name."""
+    return distributed.distributed_c10d._get_default_store()
+
+
+def key(name: str) -> str:
+    """A name in the store that no earlier attempt of torchrun has used."""
+    return f"pyro_gan/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{name}"
+
+
+@contextmanager
+def _meeting(place: Any, name: str, rank: int, size: int, timeout: timedelta) -> Iterator[None]:
+    """A context in which all processes come together.
+
+    Args:
+        place: A store.
+        name: The occasion.
+        rank: The number of this process.
+        size: How many there are to be.
+        timeout: How long they wait.
+
+    Raises:
+        ProcessFailed: Some do not come; the message names them.
+    """
+    with suppress(RuntimeError):  # what does not work here does not work below
+        place.set(key(f"{name}/{rank}"), "here")
+    try:
+        yield
+    except RuntimeError as error:
+        absent = []
+        with suppress(RuntimeError):
+            absent = [str(each) for each in range(size) if not place.check([key(f"{name}/{each}")])]
+        if not absent:
+            raise
+        raise ProcessFailed(
+            f"rank {', '.join(absent)} did not come to train with rank {rank} within {timeout.total_seconds():g} s. "
+            "Have every process call run, step or simulate; see that none of them has ended or hangs, or have them "
+            "wait for longer by pyro_gan.processes.initialize(timeout=...)."
+        ) from error
 
 
 def _timeout() -> timedelta:
@@ -109,16 +185,14 @@ def found() -> Processes | None:
     """The processes that train together; `None` where this one is alone.
 
     Raises:
+        ProcessFailed: Others do not come.
         RuntimeError: torchrun's environment names others, but they can not be reached.
     """
     if not distributed.is_available():
         return None
     if not distributed.is_initialized():
-        named = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
-        if not named or int(os.environ["WORLD_SIZE"]) < 2:
-            return None
-        _initialize()
-    if distributed.get_world_size() < 2:
+        initialize()
+    if not distributed.is_initialized() or distributed.get_world_size() < 2:
         return None
     group = distributed.group.WORLD
     if _known.get("group") is not group:
@@ -136,19 +210,39 @@ _known: dict[str, Any] = {}
 """The group that was found last, and its processes."""
 
 
-def _initialize() -> None:
-    """Make a group of torchrun's processes: by NCCL where each has a GPU, else by gloo."""
+def initialize(timeout: timedelta = TIMEOUT) -> None:
+    """Make a group of torchrun's processes: by NCCL where each has a GPU, else by gloo. Of one process nothing is made.
+
+    `run`, `step` and `simulate` call it. A script calls it before them to have another timeout. After a restart by
+    torchrun it finds the new processes, where `torch.distributed.init_process_group` may find the old ones' addresses.
+
+    Args:
+        timeout: How long a process waits for the others before it ends with an error.
+
+    Raises:
+        ProcessFailed: Others do not come.
+        RuntimeError: There is a group already, or the others can not be reached.
+    """
+    if distributed.is_initialized():
+        raise RuntimeError(
+            "the processes have come together already, with a timeout of "
+            f"{_timeout().total_seconds():g} s. Call initialize before run, step and simulate."
+        )
+    named = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    if not named or int(os.environ["WORLD_SIZE"]) < 2:
+        return
     has_devices = torch.cuda.is_available() and distributed.is_nccl_available()
     if has_devices:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     exported: Any = distributed  # these names are in its documentation, but not in its exports
-    store, rank, size = next(exported.rendezvous("env://", timeout=TIMEOUT))
+    place, rank, size = next(exported.rendezvous("env://", timeout=timeout))
     # After a restart torchrun's store still holds the addresses of processes that have ended. It counts restarts for a
     # machine alone; of several machines it has to be told to make a new store (docs/processes.md).
     if os.environ.get("GROUP_WORLD_SIZE", "1") == "1" and (attempt := os.environ.get("TORCHELASTIC_RESTART_COUNT")):
-        store = exported.PrefixStore(f"pyro_gan/attempt {attempt}", store)
+        place = exported.PrefixStore(f"pyro_gan/attempt {attempt}", place)
     backend = "cpu:gloo,cuda:nccl" if has_devices else "gloo"
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    with _meeting(place, "initialize", rank, size, timeout):
+        distributed.init_process_group(backend, store=place, rank=rank, world_size=size, timeout=timeout)
     _known["is_own"] = True
 
 

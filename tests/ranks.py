@@ -8,18 +8,20 @@ import io
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
 import torch
+from shared_noise import SharedNoise
 from test_contract import CASES, DATA, MODELS, values
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
+from waiting import absent, killed, patient, simulated
 
 from pyro_gan import GANInference, processes
-from pyro_gan.callbacks import Evaluate, KeepBest, StopWhen, WriteCSV
+from pyro_gan.callbacks import EndBeforeOverfitting, Evaluate, KeepBest, StopWhen, WriteCSV
 from pyro_gan.inference.contrast import AdaptiveContrast
 from pyro_gan.inference.energy import energy_score
 from pyro_gan.losses import Wasserstein
@@ -34,56 +36,9 @@ PENALTIES = {
     "gradient penalty": {"penalty": lambda: GradientPenalty(1.0)},
     "weight clipping": {"penalty": lambda: WeightClipping(0.05)},
 }
-EQUAL = [(case, penalty) for case in CASES for penalty in PENALTIES]
-
-
-class SharedNoise(TorchDispatchMode):
-    """Draws noise for the rows of all processes from one generator, of which each takes the part of its own rows.
-
-    So the noise of two processes of 64 rows is that of one of 128, row by row. Weights begin with other random numbers:
-    they are parameters.
-    """
-
-    def __init__(self, rank, size):
-        super().__init__()
-        self.rank, self.size = rank, size
-        self.generator = torch.Generator().manual_seed(0)
-
-    def own(self, shape, dtype, draw):
-        if not shape:
-            return draw([], dtype)
-        return draw([shape[0] * self.size, *shape[1:]], dtype)[
-            shape[0] * self.rank : shape[0] * (self.rank + 1)
-        ].clone()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs, name = kwargs or {}, function.name().removeprefix("aten::").partition(".")[0]
-
-        def normal(shape, dtype):
-            return torch.randn(shape, generator=self.generator, dtype=dtype)
-
-        def uniform(shape, dtype):
-            return torch.rand(shape, generator=self.generator, dtype=dtype)
-
-        dtype = kwargs.get("dtype") or torch.get_default_dtype()
-        if name == "rand":
-            return self.own(args[0], dtype, uniform)
-        if name == "randn":
-            return self.own(args[0], dtype, normal)
-        if name == "normal" and all(isinstance(each, torch.Tensor) for each in args[:2]):
-            return args[0] + args[1] * self.own(args[0].shape, args[0].dtype, normal)
-        if name in ("randn_like", "rand_like"):
-            return self.own(args[0].shape, args[0].dtype, normal if "n" in name[:5] else uniform)
-        if isinstance(args[0] if args else None, torch.nn.Parameter):
-            return function(*args, **kwargs)
-        if name == "normal_":
-            return args[0].copy_(self.own(args[0].shape, args[0].dtype, normal))
-        if name == "uniform_":
-            low, high = args[1:3] if len(args) > 2 else (0.0, 1.0)
-            return args[0].copy_(low + (high - low) * self.own(args[0].shape, args[0].dtype, uniform))
-        if "bernoulli" in name or "multinomial" in name or "poisson" in name:
-            raise NotImplementedError(name)
-        return function(*args, **kwargs)
+ALL = [(case, penalty) for case in CASES for penalty in PENALTIES]
+SOME = list(zip(CASES, [*PENALTIES] * 2, strict=True))
+"""Each class once, and each penalty twice."""
 
 
 def place():
@@ -93,8 +48,9 @@ def place():
 
 
 def minibatches():
-    """The rows of this process in each step."""
+    """The rows of this process in each step, from the first of which on all draw from one seed."""
     rank, size = place()
+    pyro.set_rng_seed(2)
     part = NUM_ROWS // size
     step = 0
     while True:
@@ -103,8 +59,8 @@ def minibatches():
         step += 1
 
 
-def trained(case, penalty, start=None, **options):
-    """The parameters after 50 steps on minibatches of 128 rows of all processes, and the state at their beginning.
+def trained(case, penalty, num_steps=NUM_STEPS, start=None, **options):
+    """The parameters after so many steps on minibatches of 128 rows of all processes, and the state at their beginning.
 
     Networks build themselves by draws, and what those are hangs on how many there are; so all begin at one state.
     """
@@ -115,18 +71,18 @@ def trained(case, penalty, start=None, **options):
     inference.run(minibatches(), num_steps=1, progress=False)
     start = inference.state_dict() if start is None else start
     inference.load_state_dict(start)
-    with SharedNoise(*place()):
-        inference.run(minibatches(), num_steps=NUM_STEPS, progress=False, **options)
+    with SharedNoise(*place(), NUM_ROWS):
+        inference.run(minibatches(), num_steps=num_steps, progress=False, **options)
     return values(inference), start
 
 
-def equal(folder):
+def equal(folder, **options):
     """The parameters of all cases and penalties, from the states that one process has written."""
-    starts = torch.load(folder / "starts.pt")
-    return {name: trained(*name.split(", "), start)[0] for name, start in starts.items()}
+    cases = torch.load(folder / "cases.pt")
+    return {key: trained(*key, num_steps, start, **options)[0] for key, (num_steps, start) in cases.items()}
 
 
-def gaussian(width=8, **options):
+def gaussian(width=8, kind=GANInference, **options):
     """An inference of a location, from networks that differ from process to process in their numbers."""
     pyro.clear_param_store()
     torch.manual_seed(place()[0])
@@ -138,7 +94,7 @@ def gaussian(width=8, **options):
             x = loc + pyro.sample("e", dist.Normal(torch.zeros(()), 1.0))
             return pyro.deterministic("x", x, event_dim=0)
 
-    return GANInference(model, lambda x: network(x[:, None]).squeeze(1), site="x", **options)
+    return kind(model, lambda x: network(x[:, None]).squeeze(1), site="x", **options)
 
 
 def facts(folder):
@@ -203,17 +159,29 @@ class Rows(Dataset):
 
 
 def compiled(folder):
-    """The parameters with eager and with compiled gradients."""
-    found = []
-    for compile in (False, True):
-        inference = gaussian()
-        pyro.set_rng_seed(3)
-        inference.run(torch.randn(256), num_steps=12, batch_size=64, progress=False, compile=compile)
-        reasons = [
-            getattr(each, "reason", None) for each in (inference._step.for_discriminator, inference._step.for_generator)
-        ]
-        found.append((values(inference), reasons))
-    return found
+    """The same with compiled gradients; an error where any had to be computed eagerly after all."""
+    warnings.simplefilter("error", RuntimeWarning)
+    return equal(folder, compile=True)
+
+
+def reported(folder):
+    """What each process prints of rows that it kept apart, and what it was told."""
+    inference = gaussian()
+    with contextlib.redirect_stdout(io.StringIO()) as spoken, contextlib.redirect_stderr(io.StringIO()):
+        inference.run(torch.randn(200, generator=torch.Generator().manual_seed(0)), num_steps=5, held_out=0.2)
+    return processes.found().gathered((spoken.getvalue(), str(inference.report)))
+
+
+def ended_early(folder):
+    """The steps of a run whose held-out rows fit ever worse on the first process, and ever better on the other."""
+
+    class Scored(GANInference):
+        def schedule(self, batches):
+            slope = [1.0, -1.0][place()[0]]
+            return [EndBeforeOverfitting(lambda: slope * self.clock.done + torch.randn(100))]
+
+    inference = gaussian(kind=Scored).run(torch.arange(20.0), num_steps=1000, batch_size=2, progress=False)
+    return processes.found().gathered(inference.num_steps_taken)
 
 
 def other_networks(folder):
@@ -270,6 +238,29 @@ def zero(judgement):
     return judgement.real_logits.sum() * 0
 
 
+def normalized(folder):
+    """Batch statistics after a run whose processes saw other rows, and the error where they are to be of all rows."""
+    answers = []
+    for convert in (lambda network: network, nn.SyncBatchNorm.convert_sync_batchnorm):
+        pyro.clear_param_store()
+        network = convert(nn.Sequential(nn.Linear(1, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)))
+
+        def model(batch_size, network=network):
+            pyro.module("network", network)
+            with pyro.plate("data", batch_size):
+                e = pyro.sample("e", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+                return pyro.deterministic("x", network(e), event_dim=1)
+
+        try:
+            GANInference(model, nn.Linear(1, 1)).run(
+                torch.randn(40, 1, generator=torch.Generator().manual_seed(0)), num_steps=5, progress=False
+            )
+        except ValueError as error:
+            answers.append(str(error))
+        answers.append({name: each.clone() for name, each in network.named_buffers()})
+    return processes.found().gathered(answers)
+
+
 def diverged(folder):
     """The errors of processes of which one has draws that are not finite."""
     inference, state = gaussian(), {"is_broken": False}
@@ -324,18 +315,22 @@ def statistics(folder):
 
 def quick(folder):
     """All that is quick, in one start of the processes."""
-    names = (
-        "facts",
-        "loaders",
-        "other_networks",
-        "other_arrays",
-        "few_rows",
-        "uneven",
-        "diverged",
-        "questions",
-        "statistics",
-    )
-    return {name: globals()[name](folder) for name in names}
+    every = [
+        facts,
+        loaders,
+        other_networks,
+        other_arrays,
+        few_rows,
+        uneven,
+        diverged,
+        questions,
+        statistics,
+        simulated,
+        normalized,
+        reported,
+        ended_early,
+    ]
+    return {each.__name__: each(folder) for each in every}
 
 
 def kept(folder):
@@ -365,8 +360,11 @@ def kept(folder):
     return values(inference), inference.history["discriminator_loss"], inference.num_steps_taken
 
 
+SCENARIOS = {each.__name__: each for each in (quick, equal, compiled, kept, patient, absent, killed)}
+
+
 def main(name, folder):
-    found = globals()[name](Path(folder))
+    found = SCENARIOS[name](Path(folder))
     if place()[0] == 0:
         torch.save(found, Path(folder) / f"{name}.pt")
 

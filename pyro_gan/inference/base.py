@@ -23,6 +23,7 @@ from pyro_gan.processes import found
 from pyro_gan.training.checkpoint import Folder, read_file, write_file
 from pyro_gan.training.compiled import use_compiled
 from pyro_gan.training.divergence import OnDivergence, check_on_divergence
+from pyro_gan.training.failing import one_for_all
 from pyro_gan.training.invalid import Invalid
 from pyro_gan.training.loop import train
 from pyro_gan.training.minibatches import minibatches
@@ -90,17 +91,18 @@ class AdversarialInference(Stepping):
             KeyboardInterrupt, SystemExit: The run was interrupted, or told to end; a second interrupt does so at once.
         """
         num_steps = positive_integer("num_steps", num_steps)
-        parts = None if held_out is None else kept_apart(data, held_out, self.device, transform, invalid)
-        batches = minibatches(parts.train if parts else data, batch_size, self.device, transform, invalid, found())
-        schedule = self.schedule(batches)
-        all_callbacks = [*schedule, *progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
-        every = positive_integer("checkpoint_every", checkpoint_every)
-        folder = None if checkpoint is None else Folder(checkpoint, keep)
-        keeper = None if folder is None else Keeper(self, batches, all_callbacks, folder, every, resume)
-        self.on_divergence = check_on_divergence(self.on_divergence if on_divergence is None else on_divergence)
-        self.compile(compile)
-        self.parts, self.report, self.drift = parts, None, None
-        is_taken = train(self, batches, num_steps, all_callbacks, keeper)
+        with one_for_all(found(), lambda: f"at step {self.num_steps_taken}") as ranks:
+            parts = None if held_out is None else kept_apart(data, held_out, self.device, transform, invalid)
+            batches = minibatches(parts.train if parts else data, batch_size, self.device, transform, invalid, ranks)
+            schedule = self.schedule(batches)
+            all_callbacks = [*schedule, *progress_callbacks(progress, print_every, compile), *as_callbacks(callbacks)]
+            every = positive_integer("checkpoint_every", checkpoint_every)
+            folder = None if checkpoint is None else Folder(checkpoint, keep)
+            keeper = None if folder is None else Keeper(self, batches, all_callbacks, folder, every, resume)
+            self.on_divergence = check_on_divergence(self.on_divergence if on_divergence is None else on_divergence)
+            self.compile(compile)
+            self.parts, self.report, self.drift = parts, None, None
+            is_taken = train(self, batches, num_steps, all_callbacks, keeper)
         self.note_categories(batches.whole)
         self.drift = next((each.drift for each in schedule if isinstance(each, WarnOfFailures)), None)
         if parts is not None and is_taken:

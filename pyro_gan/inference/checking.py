@@ -31,6 +31,7 @@ from pyro_gan.players.batch import Batch, as_batch, mapped, named, number_of_row
 from pyro_gan.players.discriminator import Discriminator
 from pyro_gan.players.exclusive import process_wide
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
+from pyro_gan.processes import found, quiet
 from pyro_gan.training.minibatches import transformed
 from pyro_gan.training.samples import Samples
 
@@ -144,16 +145,18 @@ def report_of_run(inference: Checked, is_shown: bool) -> Report | None:
 
     Args:
         inference: The inference.
-        is_shown: Whether to print it.
+        is_shown: Whether to print it; of many processes the first one does, and warns.
     """
+    processes = found()
     try:
-        with process_wide:
+        with process_wide, quiet(processes):
             report = check(inference, None, None, None)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         text = f"the run has come to its end, but could not be checked: {error} Call check(rows) with rows of your own."
-        warnings.warn(text, RuntimeWarning, stacklevel=3)
+        with quiet(processes):
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
         return None
-    if is_shown:
+    if is_shown and (processes is None or processes.is_first):
         with suppress(OSError, ValueError):  # a stream that is closed costs no run
             print(report)
     return report

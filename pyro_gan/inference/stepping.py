@@ -103,7 +103,7 @@ class Stepping(Algorithm):
             self._step.together = None
         elif self._step.together is None or self._step.together.processes is not processes:
             self._step.together = Together(processes)
-        with one_for_all(processes, lambda: self.num_steps_taken + 1):
+        with one_for_all(processes, lambda: f"at step {self.num_steps_taken + 1}"):
             return self._take_step(batches, player)
 
     def _take_step(self, batches: Iterator[Batch], player: PlayerName | None) -> StepRecord:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_gan.checks import shown
@@ -46,6 +46,26 @@ def resolve_device(device: str | torch.device | None, discriminator: object) -> 
             f"device={str(device)!r} is not available here. "
             "Use device='cpu', or a torch build and a machine that have it."
         ) from error
+
+
+def check_works_on(module: nn.Module, device: torch.device) -> None:
+    """Refuse a module that is about to be called where it can not work.
+
+    Args:
+        module: The module.
+        device: Where it is called.
+
+    Raises:
+        ValueError: It takes batch statistics over processes, which torch has for GPUs alone.
+    """
+    if device.type != "cpu" or not isinstance(module, nn.SyncBatchNorm) or not module.training:
+        return
+    if distributed.is_available() and distributed.is_initialized():
+        raise ValueError(
+            "a network has an nn.SyncBatchNorm, which torch has for GPUs alone, but many processes train on CPUs here. "
+            "Leave nn.BatchNorm as it is, which takes the statistics of each process's own rows, take nn.GroupNorm or "
+            "nn.LayerNorm, or train on GPUs."
+        )
 
 
 def creating_on(device: torch.device) -> AbstractContextManager[Any]:

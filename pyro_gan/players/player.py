@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_gan.checks import listed
-from pyro_gan.players.devices import calling_modules, creating_on
+from pyro_gan.players.devices import calling_modules, check_works_on, creating_on
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
 
 FORMATS = (1, 2, 3)
@@ -196,6 +196,7 @@ class Player:
                 self._loaded["parameters"].pop(name, None)
 
     def _move(self, module: nn.Module) -> None:
+        check_works_on(module, self.device)
         if self.move:
             module.to(self.device)
 

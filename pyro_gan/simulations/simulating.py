@@ -1,7 +1,8 @@
 """Many simulations of a model, drawn by several processes, in memory or in a folder.
 
 They are drawn in shards, each from a seed of its own that hangs on the shard's number alone. So it does not matter
-which process draws which, in what order, or whether some were drawn before a kill.
+which process draws which, in what order, or whether some were drawn before a kill. Where processes train together the
+first one has them drawn, for all.
 """
 
 import sys
@@ -17,8 +18,10 @@ from torch import Tensor
 
 from pyro_gan.callbacks.progress import has_watchers, tqdm
 from pyro_gan.checks import positive_integer, shown
+from pyro_gan.processes import Processes, found, quiet
 from pyro_gan.simulations.drawing import Shard, Simulator
 from pyro_gan.simulations.shards import Count, Plan, ShardFolder
+from pyro_gan.training.failing import one_for_all
 from pyro_gan.training.minibatches import Invalid
 
 MOST_ROWS = {True: 1000, False: 100}
@@ -73,6 +76,9 @@ def simulate(
     of processes. These are joblib's, which keeps them for some minutes for later calls. A run of many rows that raises
     is drawn again row by row.
 
+    Under torchrun every process calls it. The first one has the simulations drawn, the others wait for as long as it
+    lives, and all have the same; a folder must be one that each of them can read.
+
     Args:
         model: A Pyro model. It takes no data; parameters in Pyro's store are those that it has now.
         num_simulations: How many to draw, those that fail included.
@@ -110,18 +116,48 @@ def simulate(
         raise ValueError(f"invalid must be 'raise' or 'exclude', but is {shown(invalid)}.")
     if shard_size is not None:
         shard_size = positive_integer("shard_size", shard_size)
-    place = None if folder is None else ShardFolder(folder)
-    seed = _seed(seed, None if place is None else place.plan())
-    may_fail = invalid == "exclude"
-    simulator = Simulator(model, _checked_sites(sites), Plan(1, 1, seed).seed_of(-1), may_fail)
-    size = shard_size or min(MOST_ROWS[simulator.draws_rows], -(-num_simulations // FEWEST_SHARDS))
-    plan = Plan(num_simulations, size, seed)
-    if place is None:
-        made = _made(simulator, plan, num_workers, may_fail, progress)
-    else:
-        made = _written(simulator, plan, num_workers, may_fail, progress, place)
-    _tell(made, num_simulations)
+    place, sites = None if folder is None else ShardFolder(folder), _checked_sites(sites)
+    drawn = int(torch.randint(2**31, ()))  # in any case, so that what follows is the same where a folder is read
+
+    def make() -> Simulations:
+        of_all, may_fail = _seed(seed, drawn, place), invalid == "exclude"
+        simulator = Simulator(model, sites, Plan(1, 1, of_all).seed_of(-1), may_fail)
+        size = shard_size or min(MOST_ROWS[simulator.draws_rows], -(-num_simulations // FEWEST_SHARDS))
+        plan = Plan(num_simulations, size, of_all)
+        if place is None:
+            return _made(simulator, plan, num_workers, may_fail, progress)
+        return _written(simulator, plan, num_workers, may_fail, progress, place)
+
+    processes = found()
+    made = make() if processes is None else _made_by_first(processes, make, place)
+    with quiet(processes):
+        _tell(made, num_simulations)
     return made
+
+
+def _made_by_first(processes: Processes, make: Callable[[], Simulations], folder: ShardFolder | None) -> Simulations:
+    """The simulations that the first process makes; the others are sent them, or read them where they are in a folder.
+
+    Args:
+        processes: All of them.
+        make: Makes them.
+        folder: Where to, or `None`.
+
+    Raises:
+        ProcessFailed: The first process has failed; errors that it raises are raised by all.
+        ValueError: A process does not find them in the folder.
+    """
+    with one_for_all(processes, lambda: "in simulate"):
+        made = processes.from_first(lambda: make() if folder is None else make().seed)
+        if folder is None:
+            return made
+        missing = processes.gathered(str(folder.path) if folder.counts() is None else None)
+        if others := [(rank, path) for rank, path in enumerate(missing) if path is not None]:
+            raise ValueError(
+                f"rank {others[0][0]} does not find the simulations that rank 0 has written in its "
+                f"folder={others[0][1]!r}. Name a folder that all processes can read."
+            )
+        return _read(folder, made)
 
 
 def _made(simulator: Simulator, plan: Plan, num_workers: int, may_fail: bool, progress: bool) -> Simulations:
@@ -155,7 +191,12 @@ def _written(
     count = folder.counts() or Count()
     if count.total > count.valid and not may_fail:
         raise _failed(count, f"simulations in {str(folder.path)!r}")
-    return Simulations(folder.rows(), folder.rows("failed"), count, plan.seed)
+    return _read(folder, plan.seed)
+
+
+def _read(folder: ShardFolder, seed: int) -> Simulations:
+    """The simulations of a folder that is complete."""
+    return Simulations(folder.rows(), folder.rows("failed"), folder.counts() or Count(), seed)
 
 
 def _drawn(
@@ -210,10 +251,10 @@ def _checked_sites(sites: Sequence[str] | None) -> Sequence[str] | None:
     return sites
 
 
-def _seed(seed: int | None, begun: Plan | None) -> int:
+def _seed(seed: int | None, drawn: int, folder: ShardFolder | None) -> int:
     """The seed that is asked for, that of the folder, or a new one."""
-    drawn = int(torch.randint(2**31, ()))  # in any case, so that what follows is the same where a folder is read
     if seed is None:
+        begun = None if folder is None else folder.plan()
         return drawn if begun is None else begun.seed
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer of at least 0 and below 2**32, but is {shown(seed)}.")

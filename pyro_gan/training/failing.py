@@ -4,7 +4,6 @@ A process that raises says so in the store of its group, to which all are connec
 it says nothing; but its connections are closed, so that the others fail at their next message, and look who is left.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,39 +13,41 @@ from typing import Any
 
 from torch import distributed
 
-from pyro_gan.processes import Processes
+from pyro_gan.processes import Processes, ProcessFailed, key, store
+
+__all__ = ["ProcessFailed", "one_for_all"]
 
 SECONDS_TO_ANSWER = 5.0
 """How long the others have to say that they are alive."""
 
 
-class ProcessFailed(RuntimeError):
-    """Another process has failed, so that this one can not go on."""
-
-
 @contextmanager
-def one_for_all(processes: Processes | None, step: Callable[[], int]) -> Iterator[None]:
+def one_for_all(processes: Processes | None, when: Callable[[], str]) -> Iterator[Processes | None]:
     """A context for what all processes do: where it fails on this one the others are told, and likewise.
 
     Args:
         processes: They, or `None` where there is one.
-        step: Tells the number of the step that is taken.
+        when: Tells in words what they were at, such as "at step 12".
+
+    Yields:
+        The processes.
 
     Raises:
         ProcessFailed: Another process has failed; the message names it.
     """
     if processes is None:
-        yield
+        yield None
         return
     try:
-        yield
+        yield processes
     except BaseException as error:
         if isinstance(error, ProcessFailed):  # it has been told
             raise
         if not _is_of_others(error):
             _say(f"failed/{processes.rank}", f"{type(error).__name__}: {error}")
             raise
-        text = f"{_who_failed(processes)} at step {step()}, so that rank {processes.rank} can not go on either."
+        who = _who_failed(processes, "timed out" in str(error).lower() or "timeout" in str(error).lower())
+        text = f"{who} {when()}, so that rank {processes.rank} can not go on either."
         with suppress(OSError, ValueError):  # a launcher may end this process before it can raise
             print(f"pyro_gan: {text}", file=sys.stderr, flush=True)
         raise ProcessFailed(text) from error
@@ -60,8 +61,13 @@ def _is_of_others(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
-def _who_failed(processes: Processes) -> str:
-    """The processes that failed, in words: those that said so, else those that say nothing any more."""
+def _who_failed(processes: Processes, was_waited_for: bool) -> str:
+    """The processes that failed, in words: those that said so, else those that say nothing any more.
+
+    Args:
+        processes: All of them.
+        was_waited_for: Whether none was seen to end, but the time is up.
+    """
     _say(f"alive/{processes.rank}", "yes")
     others = [rank for rank in range(processes.size) if rank != processes.rank]
     until = time.monotonic() + SECONDS_TO_ANSWER
@@ -75,28 +81,27 @@ def _who_failed(processes: Processes) -> str:
     if not silent:
         return "a process could not be reached"
     ranks = ", ".join(map(str, silent))
+    if was_waited_for:
+        seconds = processes.timeout.total_seconds()
+        return f"rank {ranks} did not answer for {seconds:g} s (it hangs, takes longer, or is not to be reached)"
     return f"rank {ranks} ended without a word (killed, out of memory, or not to be reached)"
 
 
-def _key(name: str) -> str:
-    return f"pyro_gan/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{name}"
-
-
 def _store() -> Any:
-    store = distributed.distributed_c10d._get_default_store()
+    found = store()
     with suppress(Exception):  # not all kinds have a timeout
-        store.set_timeout(timedelta(seconds=SECONDS_TO_ANSWER))
-    return store
+        found.set_timeout(timedelta(seconds=SECONDS_TO_ANSWER))
+    return found
 
 
 def _say(name: str, text: str) -> None:
     with suppress(Exception):  # the store may be gone with the process that held it
-        _store().set(_key(name), text)
+        _store().set(key(name), text)
 
 
 def _said(name: str) -> str | None:
     with suppress(Exception):
-        store = _store()
-        if store.check([_key(name)]):
-            return bytes(store.get(_key(name))).decode()
+        found = _store()
+        if found.check([key(name)]):
+            return bytes(found.get(key(name))).decode()
     return None

@@ -102,7 +102,8 @@ def train(
                 if not clock.num_left:  # all steps were taken, but callbacks have still to be told
                     _look_again(inference, point)
                 go_on(point, inference.device)
-                with one_for_all(processes, lambda: inference.num_steps_taken):
+                # Within the context that holds SIGTERM back, so that there is time to say who failed.
+                with one_for_all(processes, lambda: f"at step {inference.num_steps_taken}"):
                     if processes is not None:
                         separate_noise(processes, inference.device)
                     caught = _take_steps(inference, batches, told, Ending(interrupts, processes), keeper)
