@@ -3,11 +3,14 @@
 Labels, or captions such as "a handwritten seven", come with the images: `run((images, labels))`. The model makes its
 images of noise and an embedding of the condition; the discriminator sees images beside the same conditions, and has an
 embedding of its own, or builds itself (`--automatic`). With `--matching-aware` it is shown real images with another
-image's condition too, which it is to take for fake (Reed et al. 2016). A classifier reads the digits that are drawn:
-are they those that were asked for?
+image's condition too, which it is to take for fake (Reed et al. 2016). Of labels as one-hot rows the generator also
+draws the middle between two, and the picture has ways from one digit to another. A classifier reads the digits that are
+drawn: are they those that were asked for?
 
     python examples/conditional.py --data mnist --out output/conditional
     python examples/conditional.py --data mnist --matching-aware --out output/conditional
+    python examples/conditional.py --data mnist --matching-aware --conditions captions --out output/conditional
+    python examples/conditional.py --data mnist --matching-aware --conditions one-hot --out output/conditional
 
 References:
     Mirza and Osindero (2014), "Conditional Generative Adversarial Nets".
@@ -22,14 +25,17 @@ import pyro
 import pyro.distributions as dist
 import torch
 from handwriting import Reader, load, network
+from matplotlib.axes import Axes
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from pyro_gan import AutoDiscriminator, CaptionEmbedding, GANInference, LabelEmbedding
-from pyro_gan.plots import plot_images
+from pyro_gan.plots import interpolate, plot_images
 
 NOISE_SIZE, EMBEDDING_SIZE, WIDTH = 64, 32, 384
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 CAPTIONS = [f"a handwritten {name}" for name in NAMES]
+WAYS = [[0, 1, 3, 4, 5], [6, 7, 8, 9, 2]]
 
 
 class Conditional(nn.Module):
@@ -45,8 +51,23 @@ class Conditional(nn.Module):
 
 
 def embedding(kind: str) -> nn.Module:
-    """An embedding of labels or of captions."""
+    """An embedding of labels, of one-hot rows or of captions."""
+    if kind == "one-hot":
+        return nn.Linear(10, EMBEDDING_SIZE)
     return LabelEmbedding(10, EMBEDDING_SIZE) if kind == "labels" else CaptionEmbedding(CAPTIONS, EMBEDDING_SIZE)
+
+
+def picture(kind: str, inference: GANInference, images: Tensor, digits: Tensor, seed: int) -> Axes:
+    """Images with their captions, ways between digits from the same noise, or a line for each label."""
+    if kind == "captions":
+        return plot_images(images[:10], labels=[CAPTIONS[digit] for digit in digits[:10]], num_columns=5)
+    if kind == "labels":
+        return plot_images(images[:100], labels=digits[:100], row_per_class=True)
+    columns = []
+    for weights in interpolate(*torch.eye(10)[torch.tensor(WAYS)], num_points=10).unbind(1):
+        pyro.set_rng_seed(seed)  # the same noise in all columns
+        columns.append(inference.sample(len(weights), weights))
+    return plot_images(torch.stack(columns, 1).flatten(0, 1), num_columns=len(columns))
 
 
 def main(args: argparse.Namespace) -> None:
@@ -68,11 +89,12 @@ def main(args: argparse.Namespace) -> None:
             return pyro.deterministic("x", pixels, event_dim=3)
 
     def conditions(labels: Tensor) -> Tensor:
-        if args.conditions == "labels":
-            return labels
-        return generator.embedding.tokens([CAPTIONS[label] for label in labels])
+        if args.conditions == "captions":
+            return generator.embedding.tokens([CAPTIONS[label] for label in labels])
+        return labels if args.conditions == "labels" else one_hot(labels, 10).float()
 
-    inference = GANInference(model, discriminator, matching_aware=args.matching_aware)
+    options = {"matching_aware": args.matching_aware, "interpolate_conditions": args.conditions == "one-hot"}
+    inference = GANInference(model, discriminator, **options)
     start = time.perf_counter()
     inference.run((train.images, conditions(train.labels)), num_steps=args.num_steps, progress=args.progress)
     print(f"{args.num_steps} steps in {time.perf_counter() - start:.0f} s")
@@ -86,21 +108,20 @@ def main(args: argparse.Namespace) -> None:
     print(f"in {right.mean(0).min():.0%} of the samples of a {NAMES[int(right.mean(0).argmin())]}")
 
     name = f"conditional_{args.conditions}{'_matching' if args.matching_aware else ''}.png"
-    titles = NAMES if args.conditions == "labels" else CAPTIONS
-    picture = (
-        plot_images(images[:10], labels=titles, num_columns=5)
-        if args.conditions == "captions"
-        else plot_images(images[:100], labels=wanted[:100], row_per_class=True)
-    )
-    picture.figure.savefig(args.out / name, dpi=120, bbox_inches="tight")
+    ax = picture(args.conditions, inference, images, wanted, args.seed)
+    ax.figure.savefig(args.out / name, dpi=120, bbox_inches="tight")
     print(f"picture: {args.out / name}")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="Takes some five minutes on one core; on small digits one."
+    )
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits", help="the data set")
-    parser.add_argument("--conditions", choices=["labels", "captions"], default="labels", help="what is told")
+    parser.add_argument(
+        "--conditions", choices=["labels", "captions", "one-hot"], default="labels", help="what is told"
+    )
     parser.add_argument("--matching-aware", action="store_true", help="show mismatched pairs too")
     parser.add_argument("--automatic", action="store_true", help="a discriminator that builds itself: convolutions")
     parser.add_argument("--num-steps", type=int, default=6000, help="steps of training")

@@ -1,10 +1,12 @@
 """Handwritten digits by deep convolutional networks, as published, beside fully connected ones for as long.
 
 Convolutions with a stride in place of pooling, batch normalization in both networks but at the generator's output and
-the discriminator's input, leaky rectifiers, pixels from -1 to 1, and two Adams with the rate 0.0002 and beta 0.5. Real
-and fake rows go through the discriminator one after the other, so that each sample has batch statistics of its own: the
-package sees that rows are not judged alone, and does so by itself. The fully connected networks have the package's
-defaults, and the same processor time. A classifier counts the digits.
+the discriminator's input, leaky rectifiers, pixels from -1 to 1, and two Adams with beta 0.5. Real and fake rows go
+through the discriminator one after the other, so that each sample has batch statistics of its own: the package sees
+that rows are not judged alone, and does so by itself. What is not as published is for the sake of minutes: fewer
+channels, minibatches of 64, the rate 0.001 in place of 0.0002, and draws by a moving average of the generator, which
+that rate asks for; half precision and channels last make a step a third shorter. The fully connected networks have the
+package's defaults, and the same processor time. A classifier counts the digits.
 
     python examples/dcgan.py --data mnist --out output/dcgan
 
@@ -32,6 +34,22 @@ from pyro_gan.plots import plot_images
 NOISE_SIZE, CHANNELS, WIDTH = 64, 24, 384
 
 
+class Half(nn.Module):
+    """A network that computes in half precision where torch thinks it safe, on images ordered by pixel."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        with torch.autocast(rows.device.type, torch.bfloat16):
+            for layer in self.layers:
+                rows = layer(rows)
+                if rows.dim() == 4:
+                    rows = rows.contiguous(memory_format=torch.channels_last)
+        return rows.float()
+
+
 def published(network: nn.Module) -> nn.Module:
     """Weights from a normal distribution of deviation 0.02, those of batch normalization around 1."""
     for module in network.modules():
@@ -46,12 +64,12 @@ def convolutional(side: int) -> tuple[nn.Module, nn.Module]:
     """The generator, from noise to images, and the discriminator, from images to a logit."""
     quarter, many = side // 4, 2 * CHANNELS
     halves = {"kernel_size": 4, "stride": 2, "padding": 1}
-    generator = nn.Sequential(
+    generator = Half(
         *(nn.Linear(NOISE_SIZE, many * quarter**2), nn.Unflatten(1, (many, quarter, quarter))),
         *(nn.BatchNorm2d(many), nn.ReLU(), nn.ConvTranspose2d(many, CHANNELS, bias=False, **halves)),
         *(nn.BatchNorm2d(CHANNELS), nn.ReLU(), nn.ConvTranspose2d(CHANNELS, 1, **halves), nn.Tanh()),
     )
-    discriminator = nn.Sequential(
+    discriminator = Half(
         *(nn.Conv2d(1, CHANNELS, **halves), nn.LeakyReLU(0.2)),
         *(nn.Conv2d(CHANNELS, many, bias=False, **halves), nn.BatchNorm2d(many), nn.LeakyReLU(0.2)),
         *(nn.Flatten(), nn.Linear(many * quarter**2, 1)),
@@ -67,8 +85,8 @@ def connected(side: int) -> tuple[nn.Module, nn.Module]:
 
 
 def adam(parameters: list[Tensor]) -> torch.optim.Optimizer:
-    """The optimizer of the paper, section 4."""
-    return torch.optim.Adam(parameters, lr=2e-4, betas=(0.5, 0.999))
+    """The optimizer of the paper, section 4, at five times its rate."""
+    return torch.optim.Adam(parameters, lr=1e-3, betas=(0.5, 0.999))
 
 
 def fitted(kind: str, images: Tensor, num_steps: int, args: argparse.Namespace) -> tuple[GANInference, float]:
@@ -84,9 +102,9 @@ def fitted(kind: str, images: Tensor, num_steps: int, args: argparse.Namespace) 
             noise = pyro.sample("noise", dist.Normal(torch.zeros(NOISE_SIZE), 1.0).to_event(1))
             return pyro.deterministic("x", generator(noise), event_dim=3)
 
-    recipe = {"optim": adam, "optim_d": adam, "loss": NonSaturating()} if is_published else {}
+    recipe = {"optim": adam, "optim_d": adam, "loss": NonSaturating(), "ema_decay": 0.995} if is_published else {}
     inference, start = GANInference(model, discriminator, **recipe), time.process_time()
-    inference.run(images, num_steps=num_steps, progress=args.progress)
+    inference.run(images, num_steps=num_steps, batch_size=64 if is_published else 128, progress=args.progress)
     return inference, time.process_time() - start
 
 
@@ -103,7 +121,8 @@ def main(args: argparse.Namespace) -> None:
             num_steps = max(1, round(seconds / fitted(kind, images, 200, args)[1] * 200))
         inference, seconds = fitted(kind, images, num_steps, args)
         print(f"{kind}: {num_steps} steps, {seconds:.0f} s of the processor")
-        drawn = torch.cat([inference.sample(500) for _ in range(args.num_samples // 500)]) / 2 + 0.5
+        parts = [inference.sample(500, averaged=bool(inference.average)) for _ in range(args.num_samples // 500)]
+        drawn = torch.cat(parts) / 2 + 0.5
         counts = torch.bincount(reader(drawn), minlength=10) / len(drawn)
         print(f"{kind}: digits from {counts.min():.1%} to {counts.max():.1%} of {len(drawn)} samples")
         distance = energy_test(drawn[:2000].flatten(1), held_out, num_permutations=1).statistic
@@ -114,9 +133,11 @@ def main(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="Takes some eight minutes on one core; on small digits three."
+    )
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits", help="the data set")
-    parser.add_argument("--num-steps", type=int, default=2000, help="of the convolutional networks")
+    parser.add_argument("--num-steps", type=int, default=5000, help="steps of the convolutional networks")
     parser.add_argument("--num-samples", type=int, default=10_000, help="samples whose digits are counted")
     parser.add_argument("--num-reader-steps", type=int, default=1500, help="steps of the classifier")
     parser.add_argument("--out", type=Path, default=Path("output/dcgan"), help="the folder for pictures")

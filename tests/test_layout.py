@@ -44,7 +44,7 @@ ORDER = [
         "players.observations",
     ),
     *("players.supports", "players.discrete"),
-    "players.conditions",
+    *("players.conditions", "players.categories"),
     *("players.handler", "players.calls", "players.player", "players.discriminator", "players.stages", "players.model"),
     *("players.dependence", "players.replicates"),
     *("training", "training.clock", "training.invalid", "training.noise", "training.streams", "training.minibatches"),
@@ -87,7 +87,7 @@ ORDER = [
     *("auto.registering", "auto.discriminator", "auto.guide", "auto.standardized", "auto"),
     *("inference.options", "inference.matching", "inference.compared", "inference.questions", "inference.state"),
     *("inference.apart", "inference.verdict", "inference.checking", "inference.algorithm"),
-    *("inference.stepping", "inference.base", "inference.gan"),
+    *("inference.conditioned", "inference.stepping", "inference.base", "inference.gan"),
     *(
         "inference.wgan",
         "inference.guiding",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.coordinates import Coordinates, is_image
+from pyro_gan.auto.coordinates import Coordinates, is_image, kinds_of_condition
 from pyro_gan.auto.embedded import Embedded
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import Elements, Gaps, View
@@ -55,6 +55,8 @@ class SelfBuilding(nn.Module):
             )
         self.images = images
         self.structure = structure or Structure()
+        self.conditions: frozenset[str] = frozenset()
+        """What it is told of rows, and the model draws not."""
         self.borrowed: frozenset[str] = frozenset()
         """Sites whose embedding is another network's, which trains it."""
         self._as: Mapping[str, Mapping[str, Any]] | None = {}
@@ -103,6 +105,8 @@ class SelfBuilding(nn.Module):
         known = {"kinds": (), "is_image": of_shape, "is_mapped": True} if self._as is None else self._as.get(name, {})
         if known:  # a state that does not tell is of a version that reflected nothing
             known = {"is_reflected": False, **known}
+        elif name in self.conditions:
+            known = {"kinds": kinds_of_condition(rows)}
         kept = {key: value for key, value in {**asked, **known}.items() if key not in VIEWED}
         return Coordinates(name, support, rows, dtype, **kept)
 

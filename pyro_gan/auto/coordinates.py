@@ -27,6 +27,7 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.spread import REACH, Spread, coordinates_of, crowded, numbers_at, plain_spread, spread_of
 from pyro_gan.penalties.scales import are_in_one_unit
+from pyro_gan.players.categories import are_labels
 from pyro_gan.players.player import fill_in
 from pyro_gan.players.supports import (
     BOUNDS,
@@ -311,6 +312,37 @@ def _kinds(support: Constraint, rows: Tensor) -> tuple[int, ...]:
     found = rows.unique()
     is_few = 2 < len(found) <= min(MOST_CATEGORIES, len(rows) // FEWEST_REPEATS)
     return tuple(found.tolist()) if is_few else ()
+
+
+def kinds_of_condition(rows: Tensor) -> tuple[int, ...]:
+    """The values of integers that are a condition where each has a coordinate of its own, else none.
+
+    The first rows need not have all: up to the highest of them, no one is left out.
+
+    Args:
+        rows: Rows, with shape `(num_rows, *event_shape)`.
+    """
+    if not are_labels(rows) or is_image(tuple(rows.shape[1:])):
+        return ()
+    lowest, highest = int(rows.min()), int(rows.max())
+    return tuple(range(highest + 1)) if 0 <= lowest <= highest < MOST_CATEGORIES else _kinds(constraints.real, rows)
+
+
+def tell_of_numbers(name: str, rows: Tensor) -> None:
+    """Warn of a condition of integers that is seen as numbers alone.
+
+    Args:
+        name: Its name.
+        rows: The first rows, with shape `(num_rows, *event_shape)`.
+    """
+    if are_labels(rows) and not is_image(tuple(rows.shape[1:])):
+        warnings.warn(
+            f"the condition {name!r} has integers from {int(rows.min())} to {int(rows.max())}, too many kinds for a "
+            "coordinate each: the discriminator sees numbers. Pass them as floating-point numbers if they are "
+            "quantities; of labels, pass one-hot rows, or a discriminator of your own with a LabelEmbedding.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _are_corners(rows: Tensor) -> bool:

@@ -20,7 +20,7 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of, floating_type
-from pyro_gan.auto.coordinates import Coordinates
+from pyro_gan.auto.coordinates import Coordinates, tell_of_numbers
 from pyro_gan.auto.networks import flat, fully_connected
 from pyro_gan.auto.pooling import embedding_of, summary_size
 from pyro_gan.auto.regression import Regression, numbers_of, regression_of
@@ -146,6 +146,7 @@ class AutoDiscriminator(SelfBuilding):
         self.structure.check(self.role, real, needs_masks=self._as == {})
         masks = self.structure.masks.values()
         names = [name for name in real if name not in masks]
+        self.conditions = frozenset(name for name in names if supports and name not in supports)
         first, dtype = next(iter(real.values())), floating_type({name: real[name] for name in names})
         with torch.inference_mode(False), torch.no_grad():
             sites = [self._coordinates(name, supports.get(name), real, dtype) for name in names]
@@ -155,9 +156,9 @@ class AutoDiscriminator(SelfBuilding):
             self.embedding = embedding.to(first.device, dtype)
             self.network = network.to(first.device, dtype)
         for site in sites:
-            if isinstance(site, Coordinates) and supports and site.name not in supports:
-                site.are_guessed = False  # a condition, of which integers are categories
             site.tell(real) if isinstance(site, View) else site.tell(real[site.name])
+            if isinstance(site, Coordinates) and site.name in self.conditions and not site.kinds:
+                tell_of_numbers(site.name, real[site.name])
         self._model = (None,)
 
     def relate(self, rows: Mapping[str, Tensor], latents: Collection[str]) -> None:

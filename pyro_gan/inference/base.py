@@ -247,12 +247,13 @@ class AdversarialInference(Stepping):
 
         Raises:
             TypeError: The loss leaves a constant open, and no step has been taken that tells how to call the model.
-            ValueError: The loss implies no ratio.
+            ValueError: The loss implies no ratio, or a condition has a category that training has not met.
 
         References:
             Goodfellow et al. (2014), proposition 1: the best discriminator's logit is this ratio.
         """
         self.check_built("log_ratio")
+        self.meet_after_load(x)
         return log_ratio(self, x)
 
     @one_at_a_time
@@ -335,7 +336,7 @@ class AdversarialInference(Stepping):
         Raises:
             ValueError: It is another file, or damaged; or as of :meth:`load_state_dict`. Nothing has changed then.
         """
-        self.load_state_dict(read_file(path)["state"])
+        self.load_state_dict(read_file(path).get("state", {}))
         self.clock.folders.add(str(Path(path).resolve().parent))  # in which a run may go on
         return self
 

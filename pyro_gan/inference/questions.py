@@ -1,6 +1,6 @@
 """What can be asked of an inference: draws, the log ratio, and an export; no answer changes what is trained later."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyro
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_gan.export import to_inference_data
 from pyro_gan.losses import Loss
-from pyro_gan.players.batch import Batch, as_batch, too_large
+from pyro_gan.players.batch import Batch, as_batch, number_of_rows, too_large
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.discriminator import Discriminator
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
@@ -38,6 +38,9 @@ class Asked(Protocol):
 
     def judged_names(self) -> tuple[str, ...]:
         """The names of the compared sites and of the conditions, in order."""
+
+    def fitting(self, values: Mapping[str, Any], num_rows: int) -> dict[str, Tensor]:
+        """The conditions among values by name, in the form of training."""
 
     def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """What a run of the model draws, with a row of each site for each row of data."""
@@ -89,6 +92,7 @@ def log_ratio(inference: Asked, x: Any) -> Tensor:
         loss.log_ratio(torch.zeros(()))  # it raises the error that says why
     values = as_batch(x, inference.device)
     rows = _by_name(values, inference.judged_names())
+    rows |= inference.fitting(rows, number_of_rows(values))
     precision = next((leaf.dtype for leaf in discriminator.parameters.values()), torch.get_default_dtype())
     if large := too_large(rows, precision):
         raise ValueError(f"{large}.")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_gan.losses import Loss
 from pyro_gan.penalties import PenaltyFunction
+from pyro_gan.players.categories import Known
 from pyro_gan.players.player import Player
 from pyro_gan.training.averaging import MovingAverage
 from pyro_gan.training.clock import Clock
@@ -36,6 +37,8 @@ class Stateful(Protocol):
     """What :func:`description_of` told when it was made; later a callback may exchange a loss, or move a weight."""
     history: dict[str, list[Any]]
     average: MovingAverage | None
+    known: Known
+    """What training has told of the conditions."""
 
     def players(self) -> Mapping[str, Player]:
         """The players by name."""
@@ -47,7 +50,7 @@ class Stateful(Protocol):
         """What a state consists of."""
 
 
-NAMES = frozenset({"description", "num_steps_taken", "num_updates", "clock", "history", "average"})
+NAMES = frozenset({"description", "num_steps_taken", "num_updates", "clock", "history", "average", "conditions"})
 """What every state consists of, beside players and optimizers."""
 
 
@@ -60,6 +63,7 @@ def state_of(inference: Stateful) -> dict[str, Any]:
         "clock": inference.clock.state_dict(),
         "history": {name: list(values) for name, values in inference.history.items()},
         "average": None if inference.average is None else inference.average.state_dict(),
+        "conditions": inference.known.state_dict(),
         **{name: player.state_dict() for name, player in inference.players().items()},
         **{name: optimizer.state_dict() for name, optimizer in inference.optimizers().items()},
     }
@@ -72,6 +76,7 @@ def take_over(inference: Stateful, state: dict[str, Any]) -> None:
         ValueError: This is no state, or one of another inference: the message says what differs.
     """
     if isinstance(state, dict) and "description" in state:
+        state = {"conditions": {}, **state}  # earlier states do not tell of them
         _check_description(state["description"], inference.description)
     if not isinstance(state, dict) or set(state) != inference.names_in_state():
         raise _no_state()
@@ -89,6 +94,7 @@ def take_over(inference: Stateful, state: dict[str, Any]) -> None:
         optimizer.load_state_dict(state[name])
     if inference.average is not None:
         inference.average.load_state_dict(state["average"] or MovingAverage(inference.average.decay).state_dict())
+    inference.known.load_state_dict(state["conditions"])
     inference.num_steps_taken = state["num_steps_taken"]
     inference.num_updates = state["num_updates"]
     inference.clock.load_state_dict(state["clock"])
@@ -116,6 +122,7 @@ def _parse(inference: Stateful, state: dict[str, Any]) -> None:
     """Read all of a state into objects of nobody, so that what can not be read is found before anything changes."""
     int(state["num_steps_taken"]), int(state["num_updates"])
     Clock().load_state_dict(state["clock"])
+    Known.read(state["conditions"])
     lengths = {len(values) for values in state["history"].values()}
     if len(lengths) != 1 or "step" not in state["history"]:
         raise _no_state()

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from pyro_gan.callbacks.failures import Drift
 from pyro_gan.checks import listed, shown
-from pyro_gan.inference.algorithm import Algorithm
 from pyro_gan.inference.apart import Parts
+from pyro_gan.inference.conditioned import Conditioned
 from pyro_gan.inference.options import DiscriminatorChoice, Options, StepLosses
 from pyro_gan.inference.state import description_of
 from pyro_gan.inference.verdict import Report
 from pyro_gan.players.batch import Batch, as_batch
 from pyro_gan.players.calls import Arguments
-from pyro_gan.players.conditions import Condition, asked, categories
 from pyro_gan.players.exclusive import one_at_a_time
 from pyro_gan.players.first_look import builds_itself_later, kept_buffers, kept_random_state, take_buffers
 from pyro_gan.processes import found, quiet
@@ -35,7 +34,7 @@ from pyro_gan.training.record import COLUMNS, Recorder, StepRecord
 from pyro_gan.training.step import PlayerName, Step
 
 
-class Stepping(Algorithm):
+class Stepping(Conditioned):
     """What takes steps, one by one; :class:`~pyro_gan.AdversarialInference` adds runs and questions."""
 
     def __init__(
@@ -61,10 +60,7 @@ class Stepping(Algorithm):
         """What a check found when that run had come to its end."""
         self.drift: Drift | None = None
         """How parameters moved in the last run, where it was long enough."""
-        self._last_batch: Batch | None = None
         self._is_ready = False
-        self._categories: dict[str, tuple[int, ...]] = {}
-        """By condition, the categories that the data of all runs have had; none where some were not at hand."""
         self._loaded_state: dict[str, Any] | None = None
         """The state that has been loaded before the parameters are known."""
         self._blanks: dict[str, Any] = {}
@@ -121,7 +117,8 @@ class Stepping(Algorithm):
                 "something that can be read again, such as a list or a DataLoader, or an endless generator."
             )
         together = self._step.together
-        if not self._is_ready or self._blanks:
+        is_first = not self._is_ready or bool(self._blanks)
+        if is_first:
             many = self._more_rows(batches)
             if together is not None:
                 many = together.many(many, minibatches[0])
@@ -130,6 +127,9 @@ class Stepping(Algorithm):
         if together is not None:
             together.meet(self.players(), self.device)
         self._last_batch = minibatches[-1]
+        self.meet_conditions(minibatches)
+        if is_first and isinstance(batches, Minibatches):
+            self.note_categories(batches.whole, is_over=False)
         for_discriminator = minibatches[:k] if player != "generator" else ()
         for_generator = minibatches[-g:] if player != "discriminator" else ()
         try:
@@ -202,7 +202,7 @@ class Stepping(Algorithm):
             TypeError, ValueError: Arguments are missing, or a condition does not fit.
         """
         calls, last = self.model.calls, self.last_arguments()
-        told = {} if self._last_batch is None else self.conditions(self._last_batch)
+        told = self.names_of_conditions()
         if args and last is not None and len(args) == len(told) < calls.number_required():
             rows = calls.sample_arguments((), last, num_samples, exactly=True)
             arguments = calls.replaced(rows, dict(zip(told, args, strict=True)))
@@ -210,36 +210,11 @@ class Stepping(Algorithm):
             arguments = calls.sample_arguments(args, last, num_samples)
         if not args:
             return arguments
-        given = calls.named_arguments(arguments)
-        fitting = {
-            name: asked(name, given[name], self._condition(name, rows), num_samples, self.device)
-            for name, rows in told.items()
-            if given.get(name) is not None
-        }
-        return calls.replaced(arguments, fitting)
+        return calls.replaced(arguments, self.fitting(calls.named_arguments(arguments), num_samples))
 
     def judged_names(self) -> tuple[str, ...]:
         """The names of the compared sites and of the conditions, in order, as far as they are known."""
-        told = () if self._last_batch is None else self.places_of_conditions(self._last_batch)
-        return (*(self.model.sites or ()), *told)
-
-    def _condition(self, name: str, rows: Tensor) -> Condition:
-        return Condition(tuple(rows.shape[1:]), rows.dtype, self._categories.get(name, ()))
-
-    def note_categories(self, whole: Callable[[Any], Tensor | None]) -> None:
-        """Note which categories the data of a run have.
-
-        Args:
-            whole: Gives all rows of an element of the data, where they are at hand.
-        """
-        batch = self._last_batch
-        if batch is None:
-            return
-        for name, place in self.places_of_conditions(batch).items():
-            if not self.conditions(batch)[name].is_floating_point():
-                found, before = set(categories(whole(place))), self._categories.get(name)
-                is_known = found and before != ()
-                self._categories[name] = tuple(sorted(found.union(before or ()))) if is_known else ()
+        return (*(self.model.sites or ()), *self.names_of_conditions())
 
     def optimizers(self) -> dict[str, PlayerOptimizer]:
         """Both players' optimizers by the names of their arguments."""
@@ -277,6 +252,14 @@ class Stepping(Algorithm):
             functions = {name: player.function for name, player in self.players().items()}
             self._blanks = {name: copy.deepcopy(each) for name, each in functions.items() if builds_itself_later(each)}
         self.get_ready(batch)
+
+    def meet_after_load(self, rows: Any) -> None:
+        """Where a state tells of conditions, look at rows that are a minibatch before the first question of them."""
+        is_whole = "guide" not in self.players() and len(self.discriminator.parts()) == 1
+        if not self._is_ready and self.known.conditions and is_whole:
+            batch = as_batch(rows, self.device)
+            if len(batch) > len(self.known.conditions):
+                self.get_ready_to_answer(batch)
 
     def _build_anew(self, batch: Batch, many: MoreRows | None) -> None:
         """Have networks that built themselves for a question standardize by the first rows that train them."""

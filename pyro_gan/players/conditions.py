@@ -24,8 +24,13 @@ class Condition(NamedTuple):
 
     event_shape: tuple[int, ...]
     dtype: torch.dtype
-    categories: tuple[int, ...] = ()
-    """The values of integers in the data, where they are few and all are at hand."""
+    categories: tuple[int, ...] | None = None
+    """The integers that it has had, where they are few; empty where they are many, `None` before any are noted."""
+
+    @classmethod
+    def of(cls, rows: Tensor, categories: tuple[int, ...] | None = None) -> "Condition":
+        """That of rows, with shape `(num_rows, *event_shape)`."""
+        return cls(tuple(rows.shape[1:]), rows.dtype, categories)
 
 
 def asked(name: str, value: Any, condition: Condition, num_rows: int, device: torch.device) -> Tensor:
@@ -43,7 +48,7 @@ def asked(name: str, value: Any, condition: Condition, num_rows: int, device: to
 
     Raises:
         TypeError: It holds no numbers, or fractions where the data have integers.
-        ValueError: It has another shape or length, or a category that the data have not.
+        ValueError: It has another shape or length, or a category that training has not met.
     """
     try:
         rows = value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
@@ -72,19 +77,19 @@ def asked(name: str, value: Any, condition: Condition, num_rows: int, device: to
         unseen = sorted(set(rows.unique().tolist()) - set(condition.categories))
         if unseen:
             raise ValueError(
-                f"the condition {name!r} holds {listed(unseen)}, but the data have the categories "
+                f"the condition {name!r} holds {listed(unseen)}, but in training it had the categories "
                 f"{listed(condition.categories)} only. Ask for one of these."
             )
     return rows
 
 
-def categories(values: Tensor | None) -> tuple[int, ...]:
+def categories(values: Tensor) -> tuple[int, ...]:
     """The kinds of integers, where they are few.
 
     Args:
-        values: All of the data's, with shape `(num_rows, *event_shape)`; `None` where they are not at hand.
+        values: All of the data's, with shape `(num_rows, *event_shape)`.
     """
-    if values is None or values.is_floating_point() or values.dtype == torch.bool:
+    if values.is_floating_point() or values.dtype == torch.bool:
         return ()
     found = values.unique()
     return tuple(found.tolist()) if len(found) <= MOST_CATEGORIES else ()

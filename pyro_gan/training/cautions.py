@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pyro_gan.checks import listed
 from pyro_gan.penalties import PenaltyFunction, SitePenalty
 from pyro_gan.players.discriminator import Discriminator
 
@@ -56,6 +57,24 @@ def warn_of_ignored(names: Sequence[str]) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def warn_of_unseen(name: str, unseen: Sequence[int], role: str) -> None:
+    """Warn of categories that came after a network had built itself.
+
+    Args:
+        name: The condition.
+        unseen: The categories.
+        role: What has no coordinate for them.
+    """
+    warnings.warn(
+        f"the condition {name!r} holds {listed(unseen)}, but the {role} built itself by first rows that had none of "
+        "these: it sees them as numbers alone, where other categories have a coordinate each. Let the first minibatch "
+        "have all of them, as by shuffle=True, pass arrays, or pass one-hot rows, as "
+        "torch.nn.functional.one_hot(labels, number).float().",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _gradients(discriminator: Discriminator, rows: dict[str, Tensor], number: int) -> dict[str, Tensor]:

@@ -113,7 +113,9 @@ def check_alike(workload: Workload) -> float:
     return worst
 
 
-def in_turns(steps: dict[str, Callable[[], int | None]], seconds: float) -> dict[str, list[float]]:
+def in_turns(
+    steps: dict[str, Callable[[], int | None]], seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Milliseconds a step of each contender, in blocks of some 30 ms that take turns for so many seconds.
 
     A contender may take several steps in a call, and then returns their number.
@@ -129,9 +131,9 @@ def in_turns(steps: dict[str, Callable[[], int | None]], seconds: float) -> dict
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             number = sum(step() or 1 for _ in range(lengths[name]))
-            times[name].append((time.perf_counter() - start) / number * 1e3)
+            times[name].append((clock() - start) / number * 1e3)
     return times
 
 

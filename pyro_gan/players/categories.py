@@ -1,0 +1,105 @@
+"""What training has told of conditions: their shapes and types, and which integers they have had.
+
+Later questions are held against it, after a state has been loaded too. Integers are marked on the device, so that no
+step waits for their values.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_gan.players.conditions import MOST_CATEGORIES, Condition, Rows, categories
+
+MOST_NUMBERS = 64
+"""The integers of a row up to which they are labels or words, and no pixels."""
+
+
+class Known:
+    """What training has told of conditions.
+
+    Attributes:
+        conditions: What is known of each, by name in the order of the model's arguments.
+    """
+
+    def __init__(self) -> None:
+        self.conditions: dict[str, Condition] = {}
+        self._marks: dict[str, Tensor] = {}
+        """By name a truth value for each integer from 0 to 999, and a last one for all others."""
+
+    def meet(self, rows: Rows) -> None:
+        """Take note of the conditions of a minibatch; this does not wait for the device.
+
+        Args:
+            rows: The conditions by name, each with shape `(num_rows, *event_shape)`.
+        """
+        for name, values in rows.items():
+            before = self.conditions.get(name)
+            self.conditions[name] = Condition.of(values, None if before is None else before.categories)
+            if are_labels(values):
+                self._mark(name, values.detach().flatten().long())
+
+    def note(self, name: str, whole: Tensor | None) -> None:
+        """Note which categories a condition has had.
+
+        Args:
+            name: Its name.
+            whole: All rows of the data; `None` where they are not at hand, but only what has been met in steps.
+        """
+        before = self.conditions[name].categories
+        found = set(self.met(name)) if whole is None else set(categories(whole))
+        kinds = tuple(sorted(found.union(before or ()))) if found and before != () else ()
+        self.conditions[name] = self.conditions[name]._replace(categories=kinds)
+
+    def met(self, name: str) -> list[int]:
+        """The integers that a condition has had in steps, in order; none where one is beyond those that are marked."""
+        marks = self._marks.get(name)
+        return [] if marks is None or marks[-1] else marks[:-1].nonzero().flatten().tolist()
+
+    def beyond(self, name: str, kinds: Collection[int]) -> list[int]:
+        """The integers that a condition has had in steps beside some kinds, in order."""
+        return [number for number in self.met(name) if number not in kinds]
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """All of it in lists, names and numbers, but for what has been met since the last note."""
+        return {
+            name: {
+                "shape": list(known.event_shape),
+                "dtype": str(known.dtype).removeprefix("torch."),
+                "categories": None if known.categories is None else list(known.categories),
+            }
+            for name, known in self.conditions.items()
+        }
+
+    @staticmethod
+    def read(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Condition]:
+        """The conditions that :meth:`state_dict` told of."""
+        return {
+            name: Condition(
+                tuple(map(int, known["shape"])),
+                getattr(torch, known["dtype"]),
+                None if known["categories"] is None else tuple(map(int, known["categories"])),
+            )
+            for name, known in state.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take over what :meth:`state_dict` returned."""
+        self.conditions, self._marks = self.read(state), {}
+
+    def _mark(self, name: str, numbers: Tensor) -> None:
+        if name not in self._marks:
+            self._marks[name] = torch.zeros(MOST_CATEGORIES + 1, dtype=torch.bool, device=numbers.device)
+        is_marked = (numbers >= 0) & (numbers < MOST_CATEGORIES)
+        self._marks[name][torch.where(is_marked, numbers, MOST_CATEGORIES)] = True
+
+
+def are_labels(rows: Tensor) -> bool:
+    """Whether rows are integers, and so few of them in a row that they are labels or words, and no pixels.
+
+    Args:
+        rows: Rows, with shape `(num_rows, *event_shape)`.
+    """
+    are_whole = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
+    return are_whole and 0 < rows.numel() <= MOST_NUMBERS * len(rows)
