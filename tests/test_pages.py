@@ -2,15 +2,24 @@
 
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
+import pyro_gan
+
 ROOT = Path(__file__).parents[1]
 REFERENCE = "".join(path.read_text() for path in sorted((ROOT / "docs" / "api").glob("*.md")))
-ROOMS = ["", ".auto", ".losses", ".penalties", ".recipes", ".callbacks", ".criticism", ".datasets", ".export", ".plots"]
+ROOMS = [
+    *("", ".auto", ".losses", ".penalties", ".recipes", ".callbacks", ".criticism", ".datasets", ".export", ".plots"),
+    *(".simulations", ".inference", ".processes"),
+]
+CLOSED = {"checks", "players", "training"}
+"""Rooms that need not be opened."""
 PARTS = {"describe", "progress_callbacks", "MNIST_FILES", "MNIST_MIRRORS"}
+PARTS |= {"quiet", "agreed", "as_one", "variances_of", "ranges_of", "rows_of_all"}
 """Names that a module shares with others of the package, and no user calls."""
 
 
@@ -31,6 +40,11 @@ def public(room):
     return {
         name: value for name, value in values.items() if getattr(value, "__module__", "").startswith(module.__name__)
     }
+
+
+def test_every_room_is_looked_through():
+    names = {module.name for module in pkgutil.iter_modules(pyro_gan.__path__)}
+    assert {f".{name}" for name in names - CLOSED} | {""} == set(ROOMS)
 
 
 @pytest.mark.parametrize("room", ROOMS)
