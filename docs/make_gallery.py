@@ -1,7 +1,7 @@
 """Makes the thumbnails of docs/index.md from what the examples drew: python docs/make_gallery.py output.
 
-`output` is the folder that the examples write to by default. An example that has not been run keeps its thumbnail. Those of
-notebooks are made of the pictures that these were saved with.
+`output` is the folder that the examples write to by default. An example that has not been run keeps its thumbnail.
+Those of notebooks are made of the pictures that these were saved with.
 """
 
 import base64
@@ -45,7 +45,8 @@ def shrink(picture: Image.Image, box: Box, name: str) -> None:
     """Write a thumbnail of a few kB: the part of the picture on white, in few colours."""
     width, height = picture.size
     left, upper, right, lower = box
-    part = picture.convert("RGB").crop((int(left * width), int(upper * height), int(right * width), int(lower * height)))
+    corners = int(left * width), int(upper * height), int(right * width), int(lower * height)
+    part = picture.convert("RGB").crop(corners)
     part.thumbnail(SIZE, Image.Resampling.LANCZOS)
     paper = Image.new("RGB", SIZE, "white")
     paper.paste(part, ((SIZE[0] - part.width) // 2, (SIZE[1] - part.height) // 2))
