@@ -69,3 +69,14 @@ def test_no_page_asks_for_a_script_or_a_font_from_elsewhere():
     settings = (ROOT / "docs" / "conf.py").read_text() + (ROOT / "docs" / "_static" / "pages.css").read_text()
     assert not re.search(r"https?://", settings)
     assert "mathjax" not in settings
+
+
+def test_the_first_page_names_every_example_and_its_pictures_are_small():
+    text = (ROOT / "docs" / "index.md").read_text()
+    for script in sorted((ROOT / "examples").glob("*.py")):
+        assert f"{script.name}`" in text or "__main__" not in script.read_text(), script.name
+    for notebook in (ROOT / "examples" / "notebooks").glob("*.ipynb"):
+        assert text.count(f"_notebooks/{notebook.stem}") == 2, notebook.name  # in the gallery and in the contents
+    pictures = re.findall(r"images/gallery/\S+\.png", text)
+    assert {ROOT / "docs" / picture for picture in pictures} == set((ROOT / "docs/images/gallery").iterdir())
+    assert max((ROOT / "docs" / picture).stat().st_size for picture in pictures) < 16_000
