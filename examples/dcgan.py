@@ -114,7 +114,9 @@ def main(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="Takes some six minutes on one core with --data mnist."
+    )
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits", help="the data set")
     parser.add_argument("--num-steps", type=int, default=2000, help="of the convolutional networks")
     parser.add_argument("--num-samples", type=int, default=10_000, help="samples whose digits are counted")
