@@ -70,6 +70,11 @@ def test_blocks_say_what_they_are(name):
     assert all(language in ("python", "text", "shell") or language.startswith("{") for language in languages)
 
 
+def test_every_page_with_python_blocks_is_run():
+    for page in {*ROOT.glob("*.md"), *ROOT.glob("docs/api/*.md")} - set(PAGES.values()):
+        assert "```python" not in page.read_text(), page.name
+
+
 def test_start_here_reaches_a_fit_a_verdict_and_a_posterior():
     page = run_page("start.md")
     assert page["inference"].report.passed

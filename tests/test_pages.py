@@ -2,15 +2,24 @@
 
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
+import pyro_gan
+
 ROOT = Path(__file__).parents[1]
 REFERENCE = "".join(path.read_text() for path in sorted((ROOT / "docs" / "api").glob("*.md")))
-ROOMS = ["", ".auto", ".losses", ".penalties", ".recipes", ".callbacks", ".criticism", ".datasets", ".export", ".plots"]
+ROOMS = [
+    *("", ".auto", ".losses", ".penalties", ".recipes", ".callbacks", ".criticism", ".datasets", ".export", ".plots"),
+    *(".simulations", ".inference", ".processes"),
+]
+CLOSED = {"checks", "players", "training"}
+"""Rooms that need not be opened."""
 PARTS = {"describe", "progress_callbacks", "MNIST_FILES", "MNIST_MIRRORS"}
+PARTS |= {"quiet", "agreed", "as_one", "variances_of", "ranges_of", "rows_of_all"}
 """Names that a module shares with others of the package, and no user calls."""
 
 
@@ -31,6 +40,11 @@ def public(room):
     return {
         name: value for name, value in values.items() if getattr(value, "__module__", "").startswith(module.__name__)
     }
+
+
+def test_every_room_is_looked_through():
+    names = {module.name for module in pkgutil.iter_modules(pyro_gan.__path__)}
+    assert {f".{name}" for name in names - CLOSED} | {""} == set(ROOMS)
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -55,3 +69,14 @@ def test_no_page_asks_for_a_script_or_a_font_from_elsewhere():
     settings = (ROOT / "docs" / "conf.py").read_text() + (ROOT / "docs" / "_static" / "pages.css").read_text()
     assert not re.search(r"https?://", settings)
     assert "mathjax" not in settings
+
+
+def test_the_first_page_names_every_example_and_its_pictures_are_small():
+    text = (ROOT / "docs" / "index.md").read_text()
+    for script in sorted((ROOT / "examples").glob("*.py")):
+        assert f"{script.name}`" in text or "__main__" not in script.read_text(), script.name
+    for notebook in (ROOT / "examples" / "notebooks").glob("*.ipynb"):
+        assert text.count(f"_notebooks/{notebook.stem}") == 2, notebook.name  # in the gallery and in the contents
+    pictures = re.findall(r"images/gallery/\S+\.png", text)
+    assert {ROOT / "docs" / picture for picture in pictures} == set((ROOT / "docs/images/gallery").iterdir())
+    assert max((ROOT / "docs" / picture).stat().st_size for picture in pictures) < 16_000

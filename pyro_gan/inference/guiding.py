@@ -43,6 +43,8 @@ class Guiding(AdversarialInference):
     """Model and guide: their sites, draws and state."""
 
     guide_moves_real = True
+    judges_in_stages = False
+    """Whether the discriminator may be a mapping of such by observed site."""
 
     def __init__(
         self,
@@ -53,7 +55,12 @@ class Guiding(AdversarialInference):
         optim_d: OptimizerChoice = None,
         **options: Unpack[Options],
     ) -> None:
-        if isinstance(discriminator, Mapping):
+        if isinstance(discriminator, Mapping) and self.judges_in_stages and options.get("site") is None:
+            raise ValueError(
+                f"a discriminator for each of {listed(discriminator)} leaves open which latent sites are compared. "
+                f"Pass site=[...] with the latent sites and {listed(discriminator)}."
+            )
+        if isinstance(discriminator, Mapping) and not self.judges_in_stages:
             raise TypeError(
                 f"{type(self).__name__} takes one discriminator of latent and observed sites together, but was given a "
                 f"mapping of {listed(discriminator)}. Pass one; stages are for models without a guide (GANInference)."

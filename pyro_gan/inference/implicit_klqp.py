@@ -12,7 +12,7 @@ contrast).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
 import torch
@@ -29,6 +29,8 @@ from pyro_gan.players.batch import Batch
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.discrete import by_row, score_function
 from pyro_gan.players.handler import Draw
+from pyro_gan.players.stages import StagedDiscriminator
+from pyro_gan.training.objective import total
 from pyro_gan.training.optimizers import OptimizerChoice
 from pyro_gan.training.samples import Samples
 
@@ -47,7 +49,11 @@ class ImplicitKLqp(GuidedInference):
         model: A Pyro model. Its data plate tells the number of all rows, as in SVI:
             `pyro.plate("data", N, subsample=x)`, or `poutine.scale`.
         guide: As of :class:`BiGANInference`.
-        discriminator: As of :class:`BiGANInference`; global sites are given to it as rows that are all alike.
+        discriminator: As of :class:`BiGANInference`; global sites are given to it as rows that are all alike. With
+            several observed sites a mapping of such by site, `{"x": ..., "y": ...}`, each with the latent sites among
+            its arguments: the log ratio is the sum of theirs, where the sites are independent given these. A
+            `poutine.scale` around a site in the model weighs its part against that of the first one. `site` then names
+            all compared sites.
         optim: The optimizer of the guide and the model.
         optim_d: The discriminator's optimizer.
         global_sites: The names of the global sites.
@@ -90,6 +96,8 @@ class ImplicitKLqp(GuidedInference):
         Tran et al. (2017), "Hierarchical Implicit Models and Likelihood-Free Variational Inference", algorithm 1.
         Mescheder et al. (2017), "Adversarial Variational Bayes", algorithm 1.
     """
+
+    judges_in_stages = True
 
     def __init__(
         self,
@@ -170,7 +178,7 @@ class ImplicitKLqp(GuidedInference):
         if self._learns_prior:
             bound = bound + self._prior_bound(guided, arguments)
         parameters, log_densities = {**drawn.parameters, **guided.parameters}, self.log_densities(guided, drawn)
-        samples = Samples(real, fake, parameters, bound, log_densities=log_densities)
+        samples = Samples(real, fake, parameters, bound, log_densities=log_densities, scales=drawn.scales)
         return self.with_given(samples, batch)
 
     def _tractable_bound(self, guided: Draw, drawn: Draw, num_rows: int) -> Tensor:
@@ -213,16 +221,24 @@ class ImplicitKLqp(GuidedInference):
         return [site for site in self.latent_sites if site not in self.global_sites]
 
     def generator_loss(self, samples: Samples) -> Tensor:
-        terms = [self.loss.log_ratio(self.discriminator(samples.real))]
-        loss = terms[0].mean()
+        terms: list[Tensor] = []
+        for (part, select), weight in zip(self.discriminator.parts(), self._weights(samples.scales), strict=True):
+            logits = part(select(samples.real))
+            found = [self.loss.log_ratio(logits)]
+            if samples.fake:  # a model without a likelihood moves its own draws towards the data
+                real_logits = logits if self.loss.generator_reads_real else None
+                found += self.loss.generator(real_logits, part(select(samples.fake)))
+            terms += found if weight is None else [weight * rows for rows in found]
+        loss = total(terms)
         if samples.log_factor is not None:
             loss = loss - samples.log_factor
-        if samples.fake:  # a model without a likelihood moves its own draws towards the data
-            real_logits = self.discriminator(samples.real) if self.loss.generator_reads_real else None
-            terms += self.loss.generator(real_logits, self.discriminator(samples.fake))
-            for rows in terms[1:]:
-                loss = loss + rows.mean()
         return loss + score_function(terms, samples.log_densities) if samples.log_densities else loss
+
+    def _weights(self, scales: Mapping[str, Any]) -> list[Any]:
+        """How much the model weighs each discriminator's site against the first observed one; `None` for one of all."""
+        if not isinstance(self.discriminator, StagedDiscriminator):
+            return [None]
+        return [scales[site] / scales[self.observed_sites[0]] for site in self.discriminator.stages]
 
     def as_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         local = {site: value for site, value in values.items() if site not in self.global_sites}

@@ -34,6 +34,8 @@ class Samples(NamedTuple):
     """The names of what both samples have alike beside the compared sites: masks and conditions."""
     conditions: Sequence[str] = ()
     """Those of them that are conditions."""
+    scales: Mapping[str, Any] = {}
+    """By site, how much the model weighs its rows, as by `poutine.scale`, where an objective heeds it."""
 
     def mismatched(self) -> dict[str, Tensor]:
         """The real rows, each with the conditions of the next row that has other ones, without a graph.
