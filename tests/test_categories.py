@@ -41,6 +41,12 @@ def loader(labels, batch_size=16):
     return DataLoader(TensorDataset(X[: len(labels)], labels), batch_size)
 
 
+def late(batch_size=1152):
+    """A loader that gives each label in turn, more of each than is looked at."""
+    rows = X.repeat(48, 1), LABELS.repeat(48).sort().values
+    return DataLoader(TensorDataset(*rows), batch_size)
+
+
 def kinds(inference):
     return inference.discriminator.function.built()["labels"]["kinds"]
 
@@ -132,7 +138,7 @@ def test_a_label_between_others_has_its_coordinate_though_it_comes_late():
 def test_a_label_beyond_those_of_the_first_minibatch_is_told_of_once():
     inference = GANInference(conditional())
     with pytest.warns(RuntimeWarning, match="'labels' holds 2, but the discriminator built itself by first") as caught:
-        inference.run(loader(LABELS.sort().values, 32), num_steps=9, progress=False)
+        inference.run(late(), num_steps=9, progress=False)
     assert len([each for each in caught if "built itself by first rows" in str(each.message)]) == 1
     assert kinds(inference) == [0, 1]
     assert inference.sample(1, 3).shape == (1, 2)
@@ -162,7 +168,7 @@ def test_a_guide_is_told_of_too():
 
     inference = BiGANInference(model, AutoImplicitGuide(model, width=8))
     with pytest.warns(RuntimeWarning, match="'labels' holds 3"):
-        inference.run(loader(LABELS.sort().values, 72), num_steps=3, progress=False)
+        inference.run(late(), num_steps=3, progress=False)
 
 
 def test_numbers_of_many_kinds_are_told_of():

@@ -253,7 +253,6 @@ class AdversarialInference(Stepping):
             Goodfellow et al. (2014), proposition 1: the best discriminator's logit is this ratio.
         """
         self.check_built("log_ratio")
-        self.meet_after_load(x)
         return log_ratio(self, x)
 
     @one_at_a_time
@@ -324,7 +323,7 @@ class AdversarialInference(Stepping):
         """Write :meth:`state_dict` to a file, which is replaced whole or not at all, with a checksum.
 
         Raises:
-            ValueError: No step has been taken, so there is no state yet.
+            ValueError: No step has been taken.
         """
         write_file(path, content_of(self))
 

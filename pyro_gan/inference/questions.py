@@ -36,6 +36,9 @@ class Asked(Protocol):
     num_steps_taken: int
     discriminator_steps: int
 
+    def meet_after_load(self, rows: Any) -> None:
+        """Where a state tells of conditions, look at rows that are a minibatch."""
+
     def judged_names(self) -> tuple[str, ...]:
         """The names of the compared sites and of the conditions, in order."""
 
@@ -90,6 +93,7 @@ def log_ratio(inference: Asked, x: Any) -> Tensor:
     loss, discriminator = inference.loss, inference.discriminator
     if not loss.implies_log_ratio:
         loss.log_ratio(torch.zeros(()))  # it raises the error that says why
+    inference.meet_after_load(x)
     values = as_batch(x, inference.device)
     rows = _by_name(values, inference.judged_names())
     rows |= inference.fitting(rows, number_of_rows(values))

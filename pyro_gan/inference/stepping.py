@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice, repeat
 from operator import add
 from typing import Any, Unpack, cast
@@ -119,7 +119,7 @@ class Stepping(Conditioned):
         together = self._step.together
         is_first = not self._is_ready or bool(self._blanks)
         if is_first:
-            many = self._more_rows(batches)
+            many = self._more_rows(batches, minibatches)
             if together is not None:
                 many = together.many(many, minibatches[0])
             with quiet(None if together is None else together.processes):
@@ -228,7 +228,7 @@ class Stepping(Conditioned):
             self._is_ready = True
             self._loaded_state = None
 
-    def _more_rows(self, batches: Iterator[Batch]) -> MoreRows | None:
+    def _more_rows(self, batches: Iterator[Batch], given: list[Batch]) -> MoreRows | None:
         """What gives more rows to look at than a minibatch has.
 
         Of a stream these are minibatches to come: another process has others, and a run that goes on had them before.
@@ -236,7 +236,7 @@ class Stepping(Conditioned):
         if not isinstance(batches, Minibatches):
             return None
         is_first_look = self._step.together is None and self._loaded_state is None
-        return batches.many if batches.are_at_hand or is_first_look else None
+        return partial(batches.many_from, given) if batches.are_at_hand or is_first_look else None
 
     def _get_ready_to_train(self, batch: Batch, many: MoreRows | None) -> None:
         """Before the first step, look at its minibatch, build what a question built, and let a copy have its values."""
@@ -264,7 +264,7 @@ class Stepping(Conditioned):
     def _build_anew(self, batch: Batch, many: MoreRows | None) -> None:
         """Have networks that built themselves for a question standardize by the first rows that train them."""
         blanks, self._blanks = self._blanks, {}
-        more = more_rows(batch, many)
+        more = more_rows(many)
         with self.looking():
             of_many = drawn_for(self, more)
             batch, samples = (batch, self.draw(batch)) if more is None or of_many is None else (more, of_many)

@@ -82,10 +82,10 @@ def row_types(batch: Batch) -> dict[Any, tuple[torch.Size, torch.dtype]]:
     return {name: (rows.shape[1:], rows.dtype) for name, rows in named(batch)}
 
 
-def concatenated(batches: Sequence[Batch], num_rows: int) -> Batch:
-    """The first so many rows of minibatches whose rows have the same shapes and types."""
+def concatenated(batches: Sequence[Batch]) -> Batch:
+    """The rows of minibatches whose rows have the same shapes and types."""
     every = [dict(named(batch)) for batch in batches]
-    rows = {name: torch.cat([each[name] for each in every])[:num_rows] for name in every[0]}
+    rows = {name: torch.cat([each[name] for each in every]) for name in every[0]}
     return rows if isinstance(batches[0], dict) else tuple(rows.values())
 
 

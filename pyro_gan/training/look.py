@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.penalties import Penalty, SitePenalty
-from pyro_gan.players.batch import Batch, number_of_rows
+from pyro_gan.players.batch import Batch
 from pyro_gan.players.discriminator import check_logits
 from pyro_gan.players.first_look import builds_itself_later, kept_random_state
 from pyro_gan.training.cautions import caution, warn_of_ignored
@@ -60,7 +60,7 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
     """
     discriminator = game.discriminator
     unbuilt = {name: one.function for name, one in game.players().items() if builds_itself_later(one.function)}
-    more = more_rows(batch, many) if builds_itself(game) else None
+    more = more_rows(many) if builds_itself(game) else None
     with game.looking():
         of_many = drawn_for(game, more)
         samples = game.draw(batch)
@@ -96,12 +96,10 @@ def builds_itself(game: Unmet) -> bool:
     return any(builds_itself_later(player.function) for player in game.players().values())
 
 
-def more_rows(batch: Batch, many: MoreRows | None) -> Batch | None:
+def more_rows(many: MoreRows | None) -> Batch | None:
     """More rows than a minibatch has, where there are; random minibatches to come have drawn their numbers then."""
     with suppress(Exception):  # whatever is wrong, the minibatches themselves will show it, or not
-        more = None if many is None else many()
-        if more is not None and number_of_rows(more) >= number_of_rows(batch):
-            return more
+        return None if many is None else many()
     return None
 
 

@@ -5,7 +5,7 @@ replacement. Everything else that gives minibatches, from a `DataLoader` to a ge
 minibatch has memory of its own: what a network does to it reaches neither the user's data nor a later minibatch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
 from pyro_gan.checks import positive_integer, shown
-from pyro_gan.players.batch import Batch, as_batch, is_array, named
+from pyro_gan.players.batch import Batch, as_batch, concatenated, is_array, named, row_types
 from pyro_gan.players.devices import creating_on
 from pyro_gan.players.first_look import kept_random_state
 from pyro_gan.processes import Processes, quiet
@@ -83,6 +83,13 @@ class Minibatches:
     def are_at_hand(self) -> bool:
         """Whether all rows are."""
         return isinstance(self.stream, Gathered)
+
+    def many_from(self, given: Sequence[Batch]) -> Batch | None:
+        """As :meth:`many`; of a stream with minibatches that it has given, where their rows are alike."""
+        more = self.many()
+        if more is None or self.are_at_hand:
+            return more
+        return concatenated([*given, more]) if all(row_types(each) == row_types(more) for each in given) else None
 
     def many(self) -> Batch | None:
         """Up to 1,024 rows, transformed; nothing moves on.

@@ -236,7 +236,7 @@ class Read(Stream):
                 found.append(batch)
         except Exception as error:  # it is raised when its turn comes
             self._error = error
-        return concatenated(found, number) if found else None
+        return mapped(concatenated(found), lambda rows: rows[:number]) if found else None
 
     def _read(self) -> Batch | None:
         """The next minibatch of the iterable, or `None` at its end."""
