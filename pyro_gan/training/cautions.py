@@ -69,7 +69,7 @@ def warn_of_unseen(name: str, unseen: Sequence[int], role: str) -> None:
     """
     warnings.warn(
         f"the condition {name!r} holds {listed(unseen)}, but the {role} built itself by first rows that had none of "
-        "these: it sees them as numbers alone, where other categories have a coordinate each. Let the first minibatch "
+        "these: it sees them as numbers alone, where other categories have a coordinate each. Let the first rows "
         "have all of them, as by shuffle=True, pass arrays, or pass one-hot rows, as "
         "torch.nn.functional.one_hot(labels, number).float().",
         RuntimeWarning,
