@@ -78,8 +78,8 @@ def convolutional(side: int) -> tuple[nn.Module, nn.Module]:
 
 
 def connected(side: int) -> tuple[nn.Module, nn.Module]:
-    """The same of fully connected layers."""
-    generator = nn.Sequential(network(NOISE_SIZE, WIDTH, WIDTH, WIDTH, side**2), nn.Tanh())
+    """The same of fully connected layers, for pixels from 0 to 1."""
+    generator = nn.Sequential(network(NOISE_SIZE, WIDTH, WIDTH, WIDTH, side**2), nn.Sigmoid())
     discriminator = nn.Sequential(nn.Flatten(), network(side**2, WIDTH, WIDTH, WIDTH, 1))
     return generator.append(nn.Unflatten(1, (1, side, side))), discriminator
 
@@ -104,8 +104,16 @@ def fitted(kind: str, images: Tensor, num_steps: int, args: argparse.Namespace) 
 
     recipe = {"optim": adam, "optim_d": adam, "loss": NonSaturating(), "ema_decay": 0.995} if is_published else {}
     inference, start = GANInference(model, discriminator, **recipe), time.process_time()
-    inference.run(images, num_steps=num_steps, batch_size=64 if is_published else 128, progress=args.progress)
+    rows = 2 * images - 1 if is_published else images
+    inference.run(rows, num_steps=num_steps, batch_size=64 if is_published else 128, progress=args.progress)
     return inference, time.process_time() - start
+
+
+def draws(kind: str, inference: GANInference, num_samples: int) -> Tensor:
+    """Images with pixels from 0 to 1."""
+    is_published = kind == "convolutional"
+    rows = torch.cat([inference.sample(500, averaged=is_published) for _ in range(num_samples // 500)])
+    return rows / 2 + 0.5 if is_published else rows
 
 
 def main(args: argparse.Namespace) -> None:
@@ -115,14 +123,13 @@ def main(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     reader, held_out = Reader(train, args.num_reader_steps), spread_out(test.images).flatten(1)
     figure, axes = plt.subplots(1, 2, figsize=(12, 6), layout="constrained")
-    num_steps, images, seconds = args.num_steps, 2 * train.images - 1, 0.0
+    num_steps, images, seconds = args.num_steps, train.images, 0.0
     for kind, ax in zip(("convolutional", "fully connected"), axes, strict=True):
         if seconds:  # as many steps as take the same time
             num_steps = max(1, round(seconds / fitted(kind, images, 200, args)[1] * 200))
         inference, seconds = fitted(kind, images, num_steps, args)
         print(f"{kind}: {num_steps} steps, {seconds:.0f} s of the processor")
-        parts = [inference.sample(500, averaged=bool(inference.average)) for _ in range(args.num_samples // 500)]
-        drawn = torch.cat(parts) / 2 + 0.5
+        drawn = draws(kind, inference, args.num_samples)
         counts = torch.bincount(reader(drawn), minlength=10) / len(drawn)
         print(f"{kind}: digits from {counts.min():.1%} to {counts.max():.1%} of {len(drawn)} samples")
         distance = energy_test(drawn[:2000].flatten(1), held_out, num_permutations=1).statistic

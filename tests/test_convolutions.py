@@ -50,7 +50,7 @@ def test_real_and_fake_rows_have_batch_statistics_of_their_own(monkeypatch):
     inference.step(real, player="generator")
     found = inference.draw((real,))
     sizes = []
-    hook = discriminator[2].register_forward_hook(lambda *call: sizes.append(len(call[1][0])))
+    hook = discriminator.layers[2].register_forward_hook(lambda *call: sizes.append(len(call[1][0])))
     loss = inference.step(real, player="discriminator").discriminator
     hook.remove()
     assert sizes == [64, 64] and loss.isfinite()
