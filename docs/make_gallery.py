@@ -24,6 +24,7 @@ EXAMPLES: dict[str, tuple[str, Box]] = {
     "linear_regression": ("linear_regression/linear_regression.png", (0, 0, 1, 1)),
     "mixture": ("mixture/mixture.png", (0, 0, 1, 1)),
     "two_moons": ("two_moons/two_moons.png", (0, 0, 0.5, 1)),
+    "epidemic": ("epidemic/epidemic.png", (0, 0, 0.28, 1)),
     "conditional": ("conditional/conditional_labels_matching.png", (0, 0, 1, 0.65)),
     "inpainting": ("inpainting/inpainting.png", (0, 0, 1, 0.85)),
     "staged": ("staged/staged.png", (0, 0, 1, 0.62)),
