@@ -58,7 +58,7 @@ def mixtures(rows: Sequence[Row]) -> str:
         modes, quality, divergence = (
             [float(row[name]) for row in same] for name in ("modes", "high_quality", "reverse_kl")
         )
-        found = f"{spread(modes, 'g')} of {num_modes}"
+        found = f"{spread(modes, '.3g')} of {num_modes}"
         percent = spread([100 * value for value in quality], ".1f")
         figures = (f"{int(num_steps):,}", str(len(same)), found, percent, spread(divergence, ".3f"))
         lines.append((f"{data}, {recipe}", *figures))
