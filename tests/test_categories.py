@@ -18,12 +18,6 @@ LABELS = torch.arange(96) % 4
 X = torch.stack([2.0 * LABELS, torch.linspace(-1.0, 1.0, 96)], 1)
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
-
-
 def conditional(num_labels=4):
     embedding, network = LabelEmbedding(num_labels, 3), nn.Linear(5, 2)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from pyro_gan.players.batch import Batch, mapped, named, resized
+from pyro_gan.players.batch import Batch, concatenated, mapped, resized, tensors_of
 from pyro_gan.players.player import Player
 from pyro_gan.processes import Processes
 from pyro_gan.training.noise import separate_noise
@@ -62,9 +62,9 @@ class Together:
             there = None if many is None else many()
             if there is not None:
                 return there
-            every = [dict(named(each)) for each in self.processes.gathered(mapped(batch, Tensor.cpu))]
-            joined = {key: torch.cat([each[key] for each in every]).to(rows.device) for key, rows in named(batch)}
-            return joined if isinstance(batch, dict) else tuple(joined.values())
+            device = next(iter(tensors_of(batch))).device
+            every = concatenated(self.processes.gathered(mapped(batch, Tensor.cpu)))
+            return mapped(every, lambda rows: rows.to(device))
 
         return gathered
 

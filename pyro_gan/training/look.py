@@ -60,7 +60,7 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
     """
     discriminator = game.discriminator
     unbuilt = {name: one.function for name, one in game.players().items() if builds_itself_later(one.function)}
-    more = more_rows(many) if builds_itself(game) else None
+    more = more_rows(many) if unbuilt else None
     with game.looking():
         of_many = drawn_for(game, more)
         samples = game.draw(batch)
@@ -89,11 +89,6 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
             caution(part, game.penalties, select(game.typical_rows(real, fake)))
     for player in game.players().values():
         player.settle()
-
-
-def builds_itself(game: Unmet) -> bool:
-    """Whether a network has still to build itself."""
-    return any(builds_itself_later(player.function) for player in game.players().values())
 
 
 def more_rows(many: MoreRows | None) -> Batch | None:

@@ -58,10 +58,7 @@ class Minibatches:
         if not isinstance(self.stream, Gathered):
             return None
         rows = self.stream.keep_apart(min(most, int(part * self.stream.num_rows)))
-        if rows is None:
-            return None
-        with kept_random_state(self.stream.device):
-            return transformed(rows, self.transform, self.stream.device)
+        return None if rows is None else self._looked_at(rows)
 
     def whole(self, place: Any) -> Tensor | None:
         """All rows of an element of the data, where they are at hand and no transform changes them.
@@ -72,8 +69,8 @@ class Minibatches:
         stream = self.stream
         if not isinstance(stream, Gathered):
             return None
-        changed = self.many() or ()
-        before, after = dict(named(stream.look_ahead(MANY))).get(place), dict(named(changed)).get(place)
+        rows = stream.look_ahead(MANY)
+        before, after = (dict(named(each)).get(place) for each in (rows, self._looked_at(rows)))
         is_same = (
             before is not None and after is not None and before.dtype == after.dtype and torch.equal(before, after)
         )
@@ -97,8 +94,10 @@ class Minibatches:
         They are from all over the data where these are at hand, else those of the minibatches to come.
         """
         rows = self.stream.look_ahead(MANY)
-        if rows is None:
-            return None
+        return None if rows is None else self._looked_at(rows)
+
+    def _looked_at(self, rows: Batch) -> Batch:
+        """Rows that are no step's, transformed; no random number is used up."""
         with kept_random_state(self.stream.device):
             return transformed(rows, self.transform, self.stream.device)
 
