@@ -14,12 +14,14 @@ import torch
 from models import network_model, networks
 from torch import nn
 from torch._inductor import config
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback
 from pyro_gan.losses import NonSaturating
 from pyro_gan.penalties import R1, GradientPenalty, Penalty, ZeroCentredGradientPenalty
 from pyro_gan.training.compiled import MOST_VERSIONS
+from pyro_gan.training.tracing import inductor
 
 ROWS = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
 FAST = ("gan", "bigan")
@@ -143,6 +145,23 @@ def test_dropout_draws_the_same_numbers():
     eager, compiled = (trained(make(discriminator=dropped, loss=NonSaturating()), compile) for compile in (False, True))
     assert distance(values(compiled), values(eager)) < 1e-5
     assert_compiled_once(compiled)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, within its compiler
+def test_random_numbers_are_drawn_in_the_order_of_the_code():
+    """Older versions of torch would draw the smaller ones first, which takes less memory."""
+
+    def draws(weight):
+        many, few = torch.rand(1000, 8), torch.rand(16)
+        return few.cos().sum(), torch.tanh(many @ weight).sum()
+
+    weight = torch.ones(8, 8)
+    graph = make_fx(draws)(weight)
+    call = inductor(graph, [weight])
+    torch.manual_seed(0)
+    expected = draws(weight)
+    torch.manual_seed(0)
+    torch.testing.assert_close(call(weight), expected)
 
 
 def counting(generator):

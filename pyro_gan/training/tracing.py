@@ -107,7 +107,8 @@ def inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..
     from torch._inductor.compile_fx import compile_fx
 
     try:
-        with torch.no_grad(), config.patch(fallback_random=True):
+        # to save memory, older versions of torch draw random numbers in another order
+        with torch.no_grad(), config.patch(fallback_random=True, reorder_for_peak_memory=False):
             call: Any = compile_fx(graph, [tensor.detach() for tensor in examples])
     except Exception as error:  # each of the compiler's parts has errors of its own
         first = next(iter(str(error).strip().splitlines()), "")
