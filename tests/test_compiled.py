@@ -149,7 +149,7 @@ def test_dropout_draws_the_same_numbers():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, within its compiler
 def test_random_numbers_are_drawn_in_the_order_of_the_code():
-    """Older versions of torch would draw the smaller ones first, which takes less memory."""
+    """Older versions of torch would change it."""
 
     def draws(weight):
         many, few = torch.rand(1000, 8), torch.rand(16)

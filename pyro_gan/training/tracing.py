@@ -13,6 +13,9 @@ from torch import Tensor
 from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.training.step import GradientFunction, Gradients
 
+IN_ORDER = {} if torch.__version__ >= "2.13" else {"reorder_for_locality": False, "reorder_for_peak_memory": False}
+"""What keeps the order in which random numbers are drawn, which older versions of torch change."""
+
 
 class NotCompilable(Exception):
     """A function can not be compiled; the message says why, and what to do."""
@@ -107,8 +110,7 @@ def inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..
     from torch._inductor.compile_fx import compile_fx
 
     try:
-        # to save memory, older versions of torch draw random numbers in another order
-        with torch.no_grad(), config.patch(fallback_random=True, reorder_for_peak_memory=False):
+        with torch.no_grad(), config.patch(fallback_random=True, **IN_ORDER):
             call: Any = compile_fx(graph, [tensor.detach() for tensor in examples])
     except Exception as error:  # each of the compiler's parts has errors of its own
         first = next(iter(str(error).strip().splitlines()), "")
