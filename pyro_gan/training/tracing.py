@@ -13,7 +13,9 @@ from torch import Tensor
 from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.training.step import GradientFunction, Gradients
 
-IN_ORDER = {} if torch.__version__ >= "2.13" else {"reorder_for_locality": False, "reorder_for_peak_memory": False}
+IN_ORDER: dict[str, Any] = (
+    {} if torch.__version__ >= "2.13" else {"reorder_for_locality": False, "reorder_for_peak_memory": False}
+)
 """What keeps the order in which random numbers are drawn, which older versions of torch change."""
 
 
