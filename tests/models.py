@@ -1,9 +1,14 @@
 """Small models that several test files use."""
 
+import os
+
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import nn
+
+DEVICE = os.environ.get("PYRO_GAN_DEVICE")
+"""Where inferences of the contract and of compiled steps work: `PYRO_GAN_DEVICE=cuda` has those tests run there."""
 
 
 def location_model(batch_size=64):

@@ -11,7 +11,7 @@ import pyro.distributions as dist
 import pytest
 import test_contract
 import torch
-from models import network_model, networks
+from models import DEVICE, network_model, networks
 from torch import nn
 from torch._inductor import config
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -52,7 +52,9 @@ def make(model=None, discriminator=None, seed=0, batch_norm=False, **options):
     pyro.set_rng_seed(seed)
     generator, judge = networks(batch_norm=batch_norm)
     model = network_model(generator, 2) if model is None else model(generator)
-    return GANInference(model, judge if discriminator is None else discriminator(judge), sgd, sgd, **options)
+    return GANInference(
+        model, judge if discriminator is None else discriminator(judge), sgd, sgd, device=DEVICE, **options
+    )
 
 
 def trained(inference, compile, num_steps=12, rows=ROWS, **options):

@@ -9,7 +9,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from models import falling_adam
+from models import DEVICE, falling_adam
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -86,7 +86,7 @@ def assert_location_fits(inference):
 def assert_posterior_fits(inference):
     """The guide's draws at several observations have the posterior's means and deviation."""
     x = torch.tensor([-1.0, 1.0, 2.5])
-    draws = inference.sample_posterior(x, num_samples=4000)["z"]
+    draws = inference.sample_posterior(x, num_samples=4000)["z"].cpu()
     assert (draws.mean(0) - SLOPE * (x - LOC)).abs().max() < 0.25
     assert (draws.std(0) / POSTERIOR_SCALE - 1).abs().max() < 0.25
 
@@ -160,7 +160,7 @@ def build(case, form="model(x)", seed=0, **options):
     """A new inference, with nothing left of earlier ones."""
     pyro.clear_param_store()
     pyro.set_rng_seed(seed)
-    return case.build(MODELS[form], **options)
+    return case.build(MODELS[form], **{"device": DEVICE, **options})
 
 
 def run(inference, num_steps=5, data=DATA[:128], seed=None):

@@ -1,13 +1,16 @@
 """Training on every device that is there: the CPU always, CUDA and MPS where torch sees one."""
 
+import inspect
+
 import pyro
 import pyro.distributions as dist
 import pytest
+import test_contract
 import torch
 from models import networks, scalar_discriminator
 from torch import nn
 
-from pyro_gan import GANInference
+from pyro_gan import GANInference, criticism
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*in this discriminator a row's logit depends:RuntimeWarning")
 
@@ -99,3 +102,59 @@ def test_compiled_steps_on_the_device_are_the_eager_ones(device):
     assert inference.seconds_to_compile() > 0
     for name in ("generator_loss", "discriminator_loss", "penalty"):
         assert histories[1][name] == pytest.approx(histories[0][name], rel=1e-2)
+
+
+X, Y, Z = torch.randn(3, 60, 2, generator=torch.Generator().manual_seed(0)).unbind()
+DRAWS = torch.randn(60, 9, 2, generator=torch.Generator().manual_seed(1))
+CRITICISM = {
+    "c2st": lambda: criticism.c2st(X, Y),
+    "calibration_ranks": lambda: criticism.calibration_ranks(X, DRAWS),
+    "calibration_test": lambda: criticism.calibration_test(criticism.calibration_ranks(X, DRAWS), 9),
+    "compare": lambda: criticism.compare({"y": Y, "z": Z}, X, num_samples=60).to_dict(),
+    "density_coverage": lambda: criticism.density_coverage(X, Y),
+    "energy_test": lambda: criticism.energy_test(X, Y).statistic,
+    "expected_coverage": lambda: criticism.expected_coverage(X, DRAWS, references=Y),
+    "ks_test": lambda: criticism.ks_test(X, Y),
+    "label_coverage": lambda: criticism.label_coverage((X[:, 0] > 0).long(), 2),
+    "local_c2st": lambda: criticism.local_c2st(X, DRAWS, Y, num_null=3),
+    "memorization": lambda: criticism.memorization(X, Y, Z),
+    "mmd_test": lambda: criticism.mmd_test(X, Y, num_permutations=9).statistic,
+    "mode_coverage": lambda: criticism.mode_coverage(X, Y[:5], 1.0),
+    "nearest_rows": lambda: criticism.nearest_rows(X, Y),
+    "parzen_log_likelihood": lambda: criticism.parzen_log_likelihood(X, Y, 1.0),
+    "precision_recall": lambda: criticism.precision_recall(X, Y),
+    "select_bandwidth": lambda: criticism.select_bandwidth(X, Y),
+    "sliced_wasserstein": lambda: criticism.sliced_wasserstein(X, Y),
+    "support_size": lambda: criticism.support_size(X, threshold=0.1),
+    "tarp": lambda: criticism.tarp(X, DRAWS, references=Y),
+}
+
+
+def test_every_function_of_criticism_is_here():
+    assert set(CRITICISM) == {name for name in criticism.__all__ if inspect.isfunction(getattr(criticism, name))}
+
+
+@pytest.mark.parametrize("name", CRITICISM)
+def test_criticism_stays_where_its_rows_are_whatever_torchs_default_device(name):
+    """Tensors of the meta device hold no numbers, so that nothing can be made there and counted."""
+    found = []
+    for default in ("cpu", "meta"):
+        pyro.set_rng_seed(0)
+        with torch.device(default):
+            found.append(CRITICISM[name]())
+    assert repr(found[1]) == repr(found[0])
+
+
+@pytest.mark.parametrize("name", test_contract.CASES)
+def test_training_stays_on_its_device_whatever_torchs_default_device(name, tmp_path):
+    states = []
+    for default in ("cpu", "meta"):
+        inference = test_contract.run(test_contract.build(test_contract.CASES[name], device="cpu"))
+        with torch.device(default):
+            test_contract.run(inference, seed=1)
+            inference.save(tmp_path / "state.pt")
+            test_contract.run(inference.load(tmp_path / "state.pt"), seed=2)
+            inference.sample(5)
+            inference.check(test_contract.DATA[:200])
+        states.append(inference.state_dict())
+    assert test_contract.same(*states)

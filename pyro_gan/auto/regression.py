@@ -72,12 +72,12 @@ class Regression(nn.Module):
             return
         mean, at = numbers.mean(0), given.mean(0)
         centered = given - at
-        gram = centered.T @ centered / len(given) + RIDGE * torch.eye(given.shape[1]).to(given)
+        gram = centered.T @ centered / len(given) + RIDGE * _identity(given.shape[1], given)
         slope = torch.linalg.solve(gram, centered.T @ (numbers - mean) / len(given))
         rest = numbers - mean - centered @ slope
-        covariance = rest.T @ rest / len(rest) + NARROWEST**2 * torch.eye(numbers.shape[1]).to(rest)
+        covariance = rest.T @ rest / len(rest) + NARROWEST**2 * _identity(numbers.shape[1], rest)
         root = torch.linalg.cholesky(covariance)
-        inverse = torch.linalg.solve_triangular(root, torch.eye(len(root)).to(root), upper=False)
+        inverse = torch.linalg.solve_triangular(root, _identity(len(root), root), upper=False)
         for name, value in zip(self.fields, (slope, mean - at @ slope, root, inverse), strict=True):
             getattr(self, name).copy_(value)
 
@@ -105,7 +105,7 @@ class Regression(nn.Module):
     @property
     def later_buffers(self) -> dict[str, Tensor]:
         """What states have not that were saved before anything was related, and the values that change nothing."""
-        zero, one = self.slope.new_zeros(()), torch.eye(len(self.center)).to(self.center)
+        zero, one = self.slope.new_zeros(()), _identity(len(self.center), self.center)
         return {"slope": zero, "center": zero, "root": one, "inverse": one}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -134,3 +134,7 @@ def regression_of(num_latents: int, num_observed: int, like: Tensor) -> Regressi
     """
     is_small = 0 < num_latents <= MOST_NUMBERS and 0 < num_observed <= MOST_NUMBERS
     return Regression(num_latents, num_observed, like) if is_small else None
+
+
+def _identity(size: int, like: Tensor) -> Tensor:
+    return torch.eye(size, dtype=like.dtype, device=like.device)

@@ -166,11 +166,11 @@ def _squares(truth: Tensor, draws: Tensor, x: Tensor, num_null: int, generator: 
     number, scales = len(truth), robust_scales(truth)
     data = flattened_tails(x, *robust_scales(x))
     pairs = [torch.cat([flattened_tails(rows, *scales), data], 1) for rows in (truth, draws[:, 0])]
-    folds = (torch.randperm(number, generator=generator) % 2).long()
-    swaps = torch.randint(2, (1 + num_null, number), generator=generator)
+    folds = (torch.randperm(number, generator=generator, device="cpu") % 2).long()
+    swaps = torch.randint(2, (1 + num_null, number), generator=generator, device="cpu")
     swaps[0] = 1  # the truth is the truth
     networks = cross_fitted(torch.cat(pairs), torch.cat([swaps, 1 - swaps], 1), folds.repeat(2), generator)
-    total = torch.zeros(1 + num_null, number, dtype=torch.float64)
+    total = torch.zeros_like(swaps, dtype=torch.float64)
     for each in draws.unbind(1):
         logits = out_of_fold(networks, torch.cat([flattened_tails(each, *scales), data], 1), folds)
         total += (logits.double().sigmoid() - 0.5).square()

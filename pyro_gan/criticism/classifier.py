@@ -99,8 +99,8 @@ class Networks:
         sizes = (rows.shape[1], WIDTH, WIDTH, 1)
         self.layers = []
         for inputs, outputs in pairwise(sizes):
-            weight = torch.randn(1, inputs, outputs, generator=generator) / math.sqrt(inputs)
-            weights = (weight.repeat(len(labels), 1, 1), torch.zeros(len(labels), 1, outputs))
+            weight = torch.randn(1, inputs, outputs, generator=generator, device="cpu") / math.sqrt(inputs)
+            weights = (weight.repeat(len(labels), 1, 1), weight.new_zeros(len(labels), 1, outputs))
             self.layers.append([each.requires_grad_() for each in weights])
         parameters = [each for layer in self.layers for each in layer]
         optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)

@@ -295,7 +295,7 @@ def support_size(samples: Any, *, threshold: float) -> SupportSize:
     (rows, _), power = without_scale(*matching_rows(samples, samples, names=("samples", "samples")))
     if len(rows) < 2:
         raise ValueError(f"expected at least 2 samples, but there is {len(rows)}. Draw more.")
-    radius = torch.tensor(times_power(as_float(threshold), -power), dtype=torch.float64).to(rows.dtype).to(rows.device)
+    radius = rows.new_tensor(times_power(as_float(threshold), -power))
     within = sum(int(inside.sum()) for inside in _inside(rows, rows, radius.expand(len(rows))))
     duplicates, pairs = (within - len(rows)) // 2, len(rows) * (len(rows) - 1) / 2
     fewest = float(chi2.ppf(0.025, 2 * duplicates)) / 2 if duplicates else 0.0

@@ -64,7 +64,7 @@ def marginal_distances(real: Tensor, fake: Tensor) -> Tensor:
     found = []
     for x, y, width in zip(real.double().T, fake.double().T, NEAR * spread, strict=True):
         found.append(max(_excess(x, y, float(width)), _excess(y, x, float(width))))
-    return torch.tensor(found, dtype=torch.float64)
+    return torch.tensor(found, dtype=torch.float64, device="cpu")
 
 
 def _excess(x: Tensor, y: Tensor, width: float) -> float:
@@ -119,9 +119,9 @@ def accuracy(real: Tensor, fake: Tensor, seed: int = 0) -> float:
     """
     generator, scales = torch.Generator().manual_seed(seed), robust_scales(real)
     sets = [flattened_tails(rows, *scales) for rows in (real, fake)]
-    rows = torch.cat([each + NEAR * torch.randn(each.shape, generator=generator) for each in sets])
-    labels = torch.cat([torch.ones(len(sets[0])), torch.zeros(len(sets[1]))])
-    folds = torch.cat([torch.randperm(len(each), generator=generator) % 2 for each in sets])
+    rows = torch.cat([each + NEAR * torch.randn(each.shape, generator=generator, device="cpu") for each in sets])
+    labels = torch.cat([torch.ones_like(sets[0][:, 0]), torch.zeros_like(sets[1][:, 0])])
+    folds = torch.cat([torch.randperm(len(each), generator=generator, device="cpu") % 2 for each in sets])
     logits = out_of_fold(cross_fitted(rows, labels[None], folds, generator), rows, folds)[0]
     is_right = ((logits > 0) == (labels > 0.5)).double()
     return float((is_right[labels > 0.5].mean() + is_right[labels < 0.5].mean()) / 2)
@@ -154,7 +154,7 @@ def different_share(rows: Tensor, scales: tuple[Tensor, Tensor]) -> float:
     """
     flat = _projected((double(rows) - scales[0]) / scales[1]).cpu()
     radius = SAME * math.sqrt(flat.shape[1])
-    is_copy = torch.zeros(len(flat), dtype=torch.bool)
+    is_copy = torch.zeros_like(flat[:, 0], dtype=torch.bool)
     for start in range(0, len(flat), 256):
         near = torch.cdist(flat[start : start + 256], flat, compute_mode="donot_use_mm_for_euclid_dist") <= radius
         is_copy[start : start + 256] = near.tril(start - 1).any(1)
@@ -197,7 +197,8 @@ def _projected(rows: Tensor) -> Tensor:
     size = rows.shape[1]
     if size <= MOST_COLUMNS:
         return rows
-    directions = torch.randn(size, MOST_COLUMNS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    chance = torch.Generator().manual_seed(0)
+    directions = torch.randn(size, MOST_COLUMNS, generator=chance, dtype=torch.float64, device="cpu")
     return rows @ (directions / math.sqrt(MOST_COLUMNS)).to(rows)
 
 

@@ -6,6 +6,7 @@ different from the data, and with few rows chance alone is beyond any limit.
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
@@ -213,7 +214,7 @@ def posterior_against_truth(truth: Tensor, draws: Tensor, x: Tensor, names: Sequ
         What was found, of coverage, ranks and local classifiers.
     """
     number, size = truth.shape
-    levels = torch.arange(1, 20) / 20
+    levels = torch.arange(1, 20, device="cpu") / 20
     areas = (expected_coverage(truth, draws, levels).marginal.cpu() - levels[:, None]).mean(0)
     worst = int(areas.abs().argmax())
     chance = _normal_quantile(CHANCE / size) / math.sqrt(12 * number)
@@ -275,4 +276,4 @@ def players_against_each_other(real_logits: Tensor, fake_logits: Tensor, is_diff
 
 def _normal_quantile(probability: float) -> float:
     """Beyond which, to either side, a standard normal number lies with a probability."""
-    return float(torch.special.ndtri(torch.tensor(1 - probability / 2, dtype=torch.float64)))
+    return -NormalDist().inv_cdf(probability / 2)

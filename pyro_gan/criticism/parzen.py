@@ -89,7 +89,7 @@ def select_bandwidth(samples: Any, validation: Any, sigmas: Iterable[float] | No
         The program `parzen_ll.py` that came with Goodfellow et al. (2014).
     """
     try:
-        given = list(torch.logspace(-1, 0, 10) if sigmas is None else sigmas)
+        given = list(torch.logspace(-1, 0, 10, device="cpu") if sigmas is None else sigmas)
     except TypeError:
         raise TypeError(
             f"sigmas must be a collection of widths, but is {sigmas!r}. Put a single one in a list."

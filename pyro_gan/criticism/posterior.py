@@ -315,7 +315,9 @@ def _units(prior: Tensor, truth: Tensor, draws: Tensor, powers: Tensor) -> tuple
 
 def _levels(levels: Any) -> Tensor:
     try:
-        values = torch.arange(1, 20) / 20 if levels is None else torch.as_tensor(levels, dtype=torch.float64)
+        usual = torch.arange(1, 20, device="cpu") / 20
+        given = levels.detach().cpu() if isinstance(levels, Tensor) else levels
+        values = usual if levels is None else torch.as_tensor(given, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"levels must be numbers from 0 to 1, but are {levels!r}.") from None
     if values.dim() != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():

@@ -46,8 +46,8 @@ def as_rows(name: str, values: Any) -> Tensor:
     """As :func:`as_tensor`, but lists of Python's numbers, which are of double precision, stay so."""
     rows = as_tensor(name, values)
     is_list = not isinstance(values, Tensor) and not hasattr(values, "__array__")
-    if is_list and rows.dtype == torch.float32 and rows.device.type != "mps":
-        return torch.as_tensor(values, dtype=torch.float64).detach()
+    if is_list and rows.dtype == torch.float32:
+        return torch.as_tensor(values, dtype=torch.float64, device="cpu")
     return rows
 
 
@@ -62,8 +62,10 @@ def as_tensor(name: str, values: Any) -> Tensor:
         TypeError: The values can not be made a tensor.
     """
     try:
-        if isinstance(values, Tensor) or not hasattr(values, "__array__"):
-            return torch.as_tensor(values).detach()
+        if isinstance(values, Tensor):
+            return values.detach()
+        if not hasattr(values, "__array__"):
+            return torch.as_tensor(values, device="cpu")
         array = np.asarray(values)
         if array.dtype == np.longdouble:  # which torch does not know
             with np.errstate(over="ignore"):

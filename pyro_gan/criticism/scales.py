@@ -64,7 +64,8 @@ def in_units_of_data(what: str, value: Number, power: int) -> Number:
         ValueError: It is larger than the largest number.
     """
     result = times_power(value, power)
-    if not torch.isfinite(torch.as_tensor(result, dtype=torch.float64)).all():
+    is_finite = bool(result.isfinite().all()) if isinstance(result, Tensor) else math.isfinite(result)
+    if not is_finite:
         raise ValueError(
             f"{what} must be at most {sys.float_info.max:.2e}, the largest number, but is more. Divide all rows by a "
             "common number first."

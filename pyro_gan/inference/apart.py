@@ -57,7 +57,7 @@ def kept_apart(
     rows = without_invalid(rows, 1)
     total = number_of_rows(rows)
     number = _number(held_out, total)
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(SEED)).to(device)
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(SEED), device="cpu").to(device)
     train, apart = order[: total - number], order[total - number :]
     return Parts(mapped(rows, lambda each: each[train]), mapped(rows, lambda each: each[apart]), transform)
 

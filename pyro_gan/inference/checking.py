@@ -211,7 +211,7 @@ def _few(rows: Batch) -> Batch:
 def _some(rows: Batch, most: int) -> Batch:
     """At most so many rows, in an order that is random but always the same."""
     generator = torch.Generator().manual_seed(SEED)
-    order = torch.randperm(number_of_rows(rows), generator=generator)[:most]
+    order = torch.randperm(number_of_rows(rows), generator=generator, device="cpu")[:most]
     return mapped(rows, lambda each: each[order.to(each.device)])
 
 
@@ -220,7 +220,7 @@ def _chunks(inference: Checked, rows: Batch) -> Iterator[Batch]:
     number, last = number_of_rows(rows), inference.last_batch()
     size = min(number, USUAL_SIZE) if last is None else number_of_rows(last)
     for start in range(0, number, size):
-        index = torch.arange(start, start + size) % number
+        index = torch.arange(start, start + size, device="cpu") % number
         yield mapped(rows, lambda each, index=index: each[index.to(each.device)])  # type: ignore[misc]
 
 
@@ -369,7 +369,7 @@ def _matrix(rows: Rows, most: int) -> Tensor:
         each[:most].cpu().double().flatten(1) if each.dim() > 1 else each[:most, None].cpu().double()
         for each in rows.values()
     ]
-    return torch.cat(flat, 1) if flat else torch.zeros(0, 0)
+    return torch.cat(flat, 1) if flat else torch.zeros(0, 0, device="cpu")
 
 
 def _names(rows: Rows) -> list[str]:

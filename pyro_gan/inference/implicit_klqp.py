@@ -184,7 +184,7 @@ class ImplicitKLqp(GuidedInference):
     def _tractable_bound(self, guided: Draw, drawn: Draw, num_rows: int) -> Tensor:
         """What the bound has beside the learned ratio, divided by the number of all rows."""
         log_p, log_q = drawn.log_densities, guided.log_densities
-        bound = torch.zeros(()) if drawn.log_factor is None else drawn.log_factor
+        bound = torch.zeros((), device=self.device) if drawn.log_factor is None else drawn.log_factor
         for site in self.observed_sites if self.contrast == "prior" else ():
             bound = bound + log_p[site].sum() / num_rows
         if self.adaptive:

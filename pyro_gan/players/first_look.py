@@ -132,7 +132,11 @@ class RandomStates(NamedTuple):
         version, words, gauss = self.python
         kind, keys, position, has_gauss, cached = self.numpy
         return {
-            "python": {"version": version, "words": torch.tensor(words, dtype=torch.int64), "gauss": gauss},
+            "python": {
+                "version": version,
+                "words": torch.tensor(words, dtype=torch.int64, device="cpu"),
+                "gauss": gauss,
+            },
             "numpy": {
                 "kind": str(kind),
                 "keys": torch.from_numpy(keys.astype("int64")),

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
 import torch
@@ -29,7 +29,6 @@ class Player:
         self.function = function
         self.device = device
         self.move = move
-        self.creating = creating_on(device)
         self.is_known = False
         self.writes_in_place = False
         """Whether the callable writes to what it is given; it is then given copies."""
@@ -42,6 +41,11 @@ class Player:
         """Whether a copy gives parameters that it shares its own values; only a step does."""
         self._replaced: list[tuple[Tensor, Tensor]] | None = None
         """Within a look, tensors and what loaded values have replaced in them, to be put back if it fails."""
+
+    @property
+    def creating(self) -> AbstractContextManager[Any]:
+        """A context in which new tensors are made on the player's device."""
+        return creating_on(self.device)
 
     @contextmanager
     def look(self) -> Iterator[None]:

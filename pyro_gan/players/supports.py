@@ -43,7 +43,10 @@ def fixed_support(support: Constraint, event_shape: tuple[int, ...]) -> Constrai
 
 def have_same_bounds(support: Constraint, other: Constraint) -> bool:
     """Whether two supports of one kind have the same bounds."""
-    pairs = ([torch.as_tensor(getattr(innermost(one), name, 0.0)) for one in (support, other)] for name in BOUNDS)
+    pairs = (
+        [torch.as_tensor(getattr(innermost(one), name, 0.0), device="cpu") for one in (support, other)]
+        for name in BOUNDS
+    )
     return all(torch.equal(first, second) for first, second in pairs)
 
 

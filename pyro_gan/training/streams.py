@@ -168,7 +168,9 @@ class Gathered(Stream):
         return self.others[torch.randperm(len(self.others), device=self.device, generator=generator)]
 
     def _leave_out(self, number: int) -> None:
-        places = torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(SEED)).to(self.device)
+        places = torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(SEED), device="cpu").to(
+            self.device
+        )
         self.apart, self.others = places[:number], places[number:]
 
 
