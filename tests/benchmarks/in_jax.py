@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jax import lax, random
 from torch import nn
-from workloads import WEIGHT, Workload
+from workloads import FEWEST_PIXELS, WEIGHT, Workload
 
 STEPS = 50
 """The steps of a scan, which is one call."""
@@ -84,8 +84,9 @@ def of_default() -> tuple[Callable[..., Any], Callable[..., Any]]:
         epsilon = ((1 - jnp.cos(math.pi * u)) / 2)[:, None]
         between = made + epsilon * (x - made)
         slopes = jax.grad(lambda rows: apply(d, rows, 0.2).sum())(between)
-        variance = jnp.concatenate([x, made]).var(0).sum()
-        return loss + (WEIGHT / 2 * variance * jnp.square(slopes).sum(1)).mean()
+        variances = jnp.concatenate([x, made]).var(0)
+        unit = len(variances) * (variances.mean() if len(variances) >= FEWEST_PIXELS else variances)
+        return loss + WEIGHT / 2 * (unit * jnp.square(slopes)).sum(1).mean()
 
     def generator(g: Any, d: Any, x: jax.Array, noise: jax.Array) -> jax.Array:
         return jax.nn.softplus(lax.stop_gradient(apply(d, x, 0.2)) - apply(d, apply(g, noise, 0.2), 0.2)).mean()

@@ -25,7 +25,7 @@ import pyro.distributions as dist
 import torch
 import workloads
 from pyro.infer import SVI, Trace_ELBO
-from workloads import CPU, Inference, Loop, Workload
+from workloads import Inference, Loop, Workload
 
 from pyro_gan.training.minibatches import minibatches
 
@@ -38,11 +38,14 @@ def svi() -> Callable[[], None]:
     """SVI's step on a variational autoencoder with the tutorial's generator as decoder."""
     decoder = workloads.layers([100, 128, 784], None)
     encoder = workloads.layers([784, 128, 200], None)
+    decoder, encoder = decoder.to(workloads.DEVICE), encoder.to(workloads.DEVICE)
+
+    zero = torch.zeros((), device=workloads.DEVICE)
 
     def model(x: torch.Tensor) -> None:
         pyro.module("decoder", decoder)
         with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([100]).to_event(1))
+            z = pyro.sample("z", dist.Normal(zero, 1.0).expand([100]).to_event(1))
             pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
 
     def guide(x: torch.Tensor) -> None:
@@ -53,7 +56,7 @@ def svi() -> Callable[[], None]:
 
     engine = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
     data = torch.randint(0, 256, (60_000, 784), dtype=torch.uint8)
-    batches = minibatches(data, 128, CPU, workloads.binarize)
+    batches = minibatches(data, 128, workloads.DEVICE, workloads.binarize)
 
     def step() -> None:
         engine.step(*next(batches))
@@ -95,7 +98,7 @@ def check_alike(workload: Workload) -> float:
     Raises:
         ValueError: They differ by more than rounding.
     """
-    batch = workload.data[: workload.batch_size]
+    batch = workload.data[: workload.batch_size].to(workloads.DEVICE)
     batch = batch if workload.transform is None else workload.transform(batch)
     still = replace(workload, adam={**workload.adam, "lr": 0.0})
     found = {name: gradients(each, batch, name != "ordinary") for name, each in contenders_of(still).items()}
@@ -113,8 +116,15 @@ def check_alike(workload: Workload) -> float:
     return worst
 
 
+def now() -> float:
+    """Seconds on a clock, when all that the device was given is done."""
+    if workloads.DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def in_turns(
-    steps: dict[str, Callable[[], int | None]], seconds: float, clock: Callable[[], float] = time.perf_counter
+    steps: dict[str, Callable[[], int | None]], seconds: float, clock: Callable[[], float] = now
 ) -> dict[str, list[float]]:
     """Milliseconds a step of each contender, in blocks of some 30 ms that take turns for so many seconds.
 
@@ -124,9 +134,9 @@ def in_turns(
     for name, step in steps.items():
         for _ in range(12):  # warms up, and compiles
             step()
-        start = time.perf_counter()
+        start = now()
         step()
-        lengths[name] = max(1, round(0.03 / (time.perf_counter() - start)))
+        lengths[name] = max(1, round(0.03 / (now() - start)))
     times: dict[str, list[float]] = {name: [] for name in steps}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -154,7 +164,7 @@ def of_workload(workload: Workload, seconds: float) -> tuple[str, float]:
     worst = check_alike(workload)
     pyro.clear_param_store()
     steps: dict[str, Callable[[], int | None]] = {name: each.step for name, each in contenders_of(workload).items()}
-    if importlib.util.find_spec("jax") is not None:
+    if workloads.DEVICE.type == "cpu" and importlib.util.find_spec("jax") is not None:
         import in_jax
 
         if jax_step := in_jax.step(workload):
@@ -188,9 +198,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30.0, help="for each row")
     parser.add_argument("--rows", nargs="+", default=["tutorial", "plane", "images", "wgan", "posterior", "dcgan"])
+    parser.add_argument("--device", default="cpu", help="where networks and data lie, such as cuda")
     parser.add_argument("--scale", type=int, help="measure a step on so many rows alone")
     parser.add_argument("--out", type=Path, help="a file for the table")
     args = parser.parse_args()
+    workloads.DEVICE = torch.device(args.device)
     if args.scale is not None:
         print(of_scale(args.scale))
         return
@@ -215,7 +227,7 @@ def main() -> None:
             line, differences[name] = of_workload(getattr(workloads, name)(), args.seconds)
             tell(line)
     tell(f"largest relative difference of gradients: {max(differences.values(), default=0.0):.0e}")
-    for num_rows in (10**3, 10**5, 10**7):
+    for num_rows in (10**3, 10**5, 10**7) if args.device == "cpu" else ():
         command = [sys.executable, __file__, "--scale", str(num_rows)]
         tell(subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip())
     if args.out is not None:
@@ -223,7 +235,9 @@ def main() -> None:
 
 
 def machine() -> str:
-    """The processor's name, as far as the system tells."""
+    """The processor's or the device's name, as far as the system tells."""
+    if workloads.DEVICE.type == "cuda":
+        return torch.cuda.get_device_name()
     information = Path("/proc/cpuinfo")
     names = information.read_text().splitlines() if information.exists() else []
     return next((line.partition(": ")[2] for line in names if line.startswith("model name")), platform.processor())

@@ -19,10 +19,13 @@ from torch.nn.functional import softplus
 from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_gan import AutoImplicitGuide, BiGANInference, GANInference, WGANInference
+from pyro_gan.penalties.scales import FEWEST_PIXELS
 from pyro_gan.recipes import edward
 from pyro_gan.training.minibatches import minibatches
 
-CPU = torch.device("cpu")
+DEVICE = torch.device("cpu")
+"""Where networks and data lie; step.py's option sets it."""
+
 WEIGHT = 0.2  # of the default penalty, at the start of a run
 
 
@@ -69,18 +72,19 @@ class Loop:
 
     def __init__(self, workload: Workload, careful: bool) -> None:
         self.workload, self.careful = workload, careful
-        self.generator, self.discriminator = copy.deepcopy((workload.generator, workload.discriminator))
+        self.generator, self.discriminator = copies(workload)
         self.optimizer, self.optimizer_d = (
             torch.optim.Adam(network.parameters(), fused=careful, **workload.adam)
             for network in (self.generator, self.discriminator)
         )
-        stream = minibatches(workload.data, workload.batch_size, CPU, workload.transform)
+        stream = minibatches(workload.data, workload.batch_size, DEVICE, workload.transform)
         self.batches = (x for (x,) in stream) if careful else self._loaded()
 
     def _loaded(self) -> Iterator[Tensor]:
         loader = DataLoader(TensorDataset(self.workload.data), self.workload.batch_size, shuffle=True, drop_last=True)
         while True:
             for (x,) in loader:
+                x = x.to(DEVICE)
                 yield x if self.workload.transform is None else self.workload.transform(x)
 
     def step(self) -> None:
@@ -104,7 +108,7 @@ class Inference:
     """The same step by an inference, with the stream of minibatches that its run uses."""
 
     def __init__(self, workload: Workload, compile: bool = False) -> None:
-        self.generator, self.discriminator = copy.deepcopy((workload.generator, workload.discriminator))
+        self.generator, self.discriminator = copies(workload)
         generator, site = self.generator, workload.site
         name = f"{workload.name} {'compiled' if compile else 'eager'}"
 
@@ -117,14 +121,20 @@ class Inference:
         options = {"optim": adam(workload), "optim_d": adam(workload), **workload.options}
         if workload.discriminator_steps > 1:
             options["discriminator_steps"] = workload.discriminator_steps
-        self.inference = workload.inference(model, self.discriminator, **options)
-        self.batches = minibatches(workload.data, workload.batch_size, CPU, workload.transform)
+        self.inference = workload.inference(model, self.discriminator, device=DEVICE, **options)
+        self.batches = minibatches(workload.data, workload.batch_size, DEVICE, workload.transform)
         if compile:
             self.inference.compile()
 
     def step(self) -> None:
         """One step."""
         self.inference.take_step(self.batches)
+
+
+def copies(workload: Workload) -> tuple[nn.Module, nn.Module]:
+    """The networks' copies on the device."""
+    generator, discriminator = copy.deepcopy((workload.generator, workload.discriminator))
+    return generator.to(DEVICE), discriminator.to(DEVICE)
 
 
 def adam(workload: Workload) -> Callable[[Any], torch.optim.Optimizer]:
@@ -160,9 +170,10 @@ def slopes(discriminator: nn.Module, x: Tensor, fake: Tensor, epsilon: Tensor) -
 def relativistic(discriminator: nn.Module, x: Tensor, fake: Tensor) -> Tensor:
     """The default recipe's loss of the discriminator."""
     loss = softplus(discriminator(fake) - discriminator(x)).mean()
-    epsilon = (1 - (math.pi * torch.rand(len(x))).cos()) / 2
-    variance = torch.cat([x, fake]).var(0, correction=0).sum()
-    return loss + (WEIGHT / 2 * variance * slopes(discriminator, x, fake, epsilon).square().sum(1)).mean()
+    epsilon = (1 - (math.pi * torch.rand(len(x), device=DEVICE)).cos()) / 2
+    variances = torch.cat([x, fake]).var(0, correction=0)
+    unit = len(variances) * (variances.mean() if len(variances) >= FEWEST_PIXELS else variances)
+    return loss + WEIGHT / 2 * (unit * slopes(discriminator, x, fake, epsilon).square()).sum(1).mean()
 
 
 def relativistic_generator(discriminator: nn.Module, x: Tensor, fake: Tensor, careful: bool) -> Tensor:
@@ -174,7 +185,7 @@ def relativistic_generator(discriminator: nn.Module, x: Tensor, fake: Tensor, ca
 
 def wasserstein(critic: nn.Module, x: Tensor, fake: Tensor) -> Tensor:
     """The critic's loss, with the two-sided penalty of weight 10."""
-    norms = slopes(critic, x, fake, torch.rand(len(x))).norm(dim=1)
+    norms = slopes(critic, x, fake, torch.rand(len(x), device=DEVICE)).norm(dim=1)
     return critic(fake).mean() - critic(x).mean() + 10 * (norms - 1).square().mean()
 
 
@@ -186,7 +197,7 @@ def wasserstein_generator(critic: nn.Module, x: Tensor, fake: Tensor, careful: b
 def normal(size: int) -> dict[str, Any]:
     """Standard normal noise."""
     return {
-        "draw_noise": lambda number: torch.randn(number, size),
+        "draw_noise": lambda number: torch.randn(number, size, device=DEVICE),
         "site": lambda: dist.Normal(0.0, 1.0).expand([size]).to_event(1),
     }
 
@@ -194,7 +205,7 @@ def normal(size: int) -> dict[str, Any]:
 def uniform(size: int) -> dict[str, Any]:
     """Noise that is uniform from -1 to 1."""
     return {
-        "draw_noise": lambda number: -1 + 2 * torch.rand(number, size),
+        "draw_noise": lambda number: -1 + 2 * torch.rand(number, size, device=DEVICE),
         "site": lambda: dist.Uniform(-1.0, 1.0).expand([size]).to_event(1),
     }
 
@@ -310,9 +321,9 @@ def posterior(compile: bool) -> Callable[[], None]:
             pyro.sample("x", dist.Normal(z.abs(), 0.1).to_event(1), obs=x)
 
     guide = AutoImplicitGuide(simulator, name=f"guide {compile}")
-    inference = BiGANInference(simulator, guide)
+    inference = BiGANInference(simulator, guide, device=DEVICE)
     z = 2 * torch.rand(10_000, 2) - 1
-    batches = minibatches({"z": z, "x": z.abs() + 0.1 * torch.randn(10_000, 2)}, 256, CPU)
+    batches = minibatches({"z": z, "x": z.abs() + 0.1 * torch.randn(10_000, 2)}, 256, DEVICE)
     if compile:
         inference.compile()
 
