@@ -453,7 +453,7 @@ def test_parameters_that_replace_others_in_the_store_are_trained():
 def test_a_part_of_a_network_that_was_exchanged_is_trained():
     inference = trained(make(loss=NonSaturating()), True, 2)
     judge = inference.discriminator.function
-    judge[2] = nn.Linear(8, 1)
+    judge[2] = nn.Linear(8, 1).to(DEVICE)
     before = judge[2].weight.clone()
     trained(inference, True, 2)
     assert not torch.equal(judge[2].weight, before)

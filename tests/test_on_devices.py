@@ -20,11 +20,11 @@ DEVICES += ["mps"] if torch.backends.mps.is_available() else []
 BYTES = torch.randint(0, 256, (64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def make(device):
+def make(device, batch_norm=True):
     """Networks and a parameter made on the host, noise of plain numbers; and the devices the model drew on."""
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
-    generator, discriminator = networks(batch_norm=True)
+    generator, discriminator = networks(batch_norm=batch_norm)
     drawn = set()
 
     def model(batch_size):
@@ -65,7 +65,9 @@ def test_a_state_from_the_cpu_goes_on_on_the_device(device, tmp_path):
     rows = BYTES / 255
     expected = first.log_ratio(rows)
     second = make(device)[0].load(tmp_path / "state.pt")
-    torch.testing.assert_close(second.log_ratio(rows).cpu(), expected)
+    found = second.log_ratio(rows).cpu()
+    # The constant is found by draws, which are others on another device.
+    torch.testing.assert_close(found - found.mean(), expected - expected.mean(), rtol=1e-4, atol=1e-6)
     assert run(second).num_steps_taken == 10
 
 
@@ -95,7 +97,7 @@ def test_without_a_device_argument_nothing_is_moved():
 def test_compiled_steps_on_the_device_are_the_eager_ones(device):
     histories = []
     for compile in (False, True):
-        inference = make(device)[0]
+        inference = make(device, batch_norm=False)[0]
         pyro.set_rng_seed(1)
         inference.run(BYTES / 255, num_steps=5, batch_size=16, progress=False, compile=compile)
         histories.append(inference.history)
@@ -155,7 +157,7 @@ def test_criticism_stays_where_its_rows_are_whatever_torchs_default_device(name)
 def test_training_stays_on_its_device_whatever_torchs_default_device(name, tmp_path):
     states = []
     for default in ("cpu", "meta"):
-        inference = test_contract.run(test_contract.build(test_contract.CASES[name], device="cpu"))
+        inference = test_contract.build(test_contract.CASES[name], device="cpu")
         with torch.device(default):
             test_contract.run(inference, seed=1)
             inference.save(tmp_path / "state.pt")

@@ -224,7 +224,8 @@ class Guiding(AdversarialInference):
         if isinstance(batch, tuple) and not any(map(can_be_compared, self.model.found.values())):
             check_no_simulations(tuple(self.model.found), len(batch))
         if hasattr(self.guide.function, "setup"):  # a guide that builds itself runs the model for that
-            self.guide.function.setup(*arguments.args, **arguments.kwargs)
+            with self.guide.creating:
+                self.guide.function.setup(*arguments.args, **arguments.kwargs)
         self.guide.look_at(arguments)
         named = self._named(batch, arguments)
         self.latent_sites = find_latent_sites(self.model.found, self.guide.found, asked)

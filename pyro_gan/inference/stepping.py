@@ -268,7 +268,8 @@ class Stepping(Conditioned):
         with self.looking():
             of_many = drawn_for(self, more)
             batch, samples = (batch, self.draw(batch)) if more is None or of_many is None else (more, of_many)
-        with self.looking():  # once more, since buffers that a draw has met stay as they are
+        # A look of its own, since buffers that a draw has met stay as they are.
+        with self.looking(), self.discriminator.creating:
             for name, blank in blanks.items():
                 built = cast(Any, self.players()[name].function)
                 if name == "guide":

@@ -5,7 +5,8 @@ It reads and writes the same memory at each replay, so that a minibatch is copie
 copied out of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,22 +27,28 @@ class Captured:
         live: Its first arguments, which are read where they lie at each replay; those on the host are copied.
         inputs: Its other arguments, which are copied at each replay.
         device: The device.
+
+    Raises:
+        RuntimeError: An operation waits for the device, which none in a graph can.
     """
 
     def __init__(
         self, call: Callable[..., Any], live: Sequence[Tensor], inputs: Sequence[Tensor], device: torch.device
     ) -> None:
         self.on_host = [number for number, tensor in enumerate(live) if tensor.device.type == "cpu"]
-        self.read = [tensor.to(device) if tensor.device.type == "cpu" else tensor for tensor in live]
+        self.read = moved(live, device)
         self.inputs = [tensor.clone() for tensor in inputs]
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.no_grad(), torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                call(*self.read, *self.inputs)
+            call(*self.read, *self.inputs)
+            with _refusing_to_wait():
+                for _ in range(WARM_UPS):
+                    call(*self.read, *self.inputs)
         torch.cuda.current_stream(device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.no_grad(), torch.cuda.graph(self.graph):
+        # Other threads, such as one that pins a loader's minibatches, may do what they like meanwhile.
+        with torch.no_grad(), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.outputs = list(call(*self.read, *self.inputs))
 
     def __call__(self, *tensors: Tensor) -> list[Tensor]:
@@ -52,7 +59,9 @@ class Captured:
         for own, tensor in zip(self.inputs, tensors[number:], strict=True):
             own.copy_(tensor, non_blocking=True)
         self.graph.replay()
-        return [output.clone() for output in self.outputs]
+        copies = [torch.empty_like(output) for output in self.outputs]
+        torch._foreach_copy_(copies, self.outputs)
+        return copies
 
     def seconds(self) -> float:
         """The time of a replay on the device."""
@@ -71,7 +80,7 @@ def fastest(
     """The call whose graph is replayed in the least time; the first one itself where none can be captured.
 
     Args:
-        calls: Calls with the same results.
+        calls: Calls with the same results, which take all tensors on the device.
         live: As of :class:`Captured`.
         inputs: As of :class:`Captured`.
         device: The device.
@@ -80,6 +89,29 @@ def fastest(
     for call in calls:
         try:
             graphs.append(Captured(call, live, inputs, device))
-        except RuntimeError:  # an operation that waits for the device, which a graph can not
-            torch.cuda.synchronize(device)
-    return min(graphs, key=Captured.seconds) if graphs else calls[0]
+        except RuntimeError:
+            _leave_capture(device)
+    return min(graphs, key=Captured.seconds) if graphs else lambda *tensors: calls[0](*moved(tensors, device))
+
+
+def moved(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Tensors on a device, those that are there already themselves."""
+    return [tensor.to(device) for tensor in tensors]
+
+
+@contextmanager
+def _refusing_to_wait() -> Iterator[None]:
+    """A context in which operations that wait for the device fail, as they would in a capture, but leave no trace."""
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+
+
+def _leave_capture(device: torch.device) -> None:
+    """End a capture that failed: torch's generator would take itself to be captured until another one succeeds."""
+    torch.cuda.synchronize(device)
+    with torch.cuda.graph(torch.cuda.CUDAGraph(), capture_error_mode="thread_local"):
+        torch.zeros((), device=device)

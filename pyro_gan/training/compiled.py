@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.players.first_look import RandomStates, kept_buffers, kept_random_state, random_states, set_random_states
 from pyro_gan.processes import quiet
-from pyro_gan.training.captured import fastest
+from pyro_gan.training.captured import fastest, moved
 from pyro_gan.training.python_state import python_state
 from pyro_gan.training.step import Gradients, Step
 from pyro_gan.training.tracing import NotCompilable, Trace, are_same, flat, inductor, traced
@@ -181,8 +181,10 @@ class Compiled:
                 "tensors that are changed in place"
             )
         with self._kept(), _without_torchs_warnings():
-            call = inductor(trace.graph, [*trace.live, *tensors_of(batch)])
-            if self.device.type == "cuda" and self.step.together is None:
+            is_graph = self.device.type == "cuda" and self.step.together is None
+            live = moved(trace.live, self.device) if is_graph else trace.live
+            call = inductor(trace.graph, [*live, *tensors_of(batch)])
+            if is_graph:
                 call = fastest([call, trace.graph], trace.live, list(tensors_of(batch)), self.device)
         return Version(call, trace)
 

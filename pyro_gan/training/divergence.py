@@ -121,7 +121,7 @@ def not_finite(tensors: Sequence[Tensor]) -> Tensor:
         tensors: At least one tensor.
     """
     if tensors[0].device.type == "cuda" and len({tensor.dtype for tensor in tensors}) == 1:
-        found = torch.zeros((), device=tensors[0].device)
+        found = torch.zeros((), dtype=torch.float32, device=tensors[0].device)  # whatever the default type
         # One launch for all; they are multiplied by 1.
         torch._amp_foreach_non_finite_check_and_unscale_(list(tensors), found, torch.ones_like(found))
         return found

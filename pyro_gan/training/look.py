@@ -74,8 +74,9 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
             if isinstance(given, Penalty):
                 given.check(samples.real)
         real, fake = ({site: rows.detach() for site, rows in sample.items()} for sample in samples[:2])
-        discriminator.set_up(first_rows(game, of_many or samples), dict(game.supports()))
-        game.relate(unbuilt, of_many or samples)
+        with discriminator.creating:
+            discriminator.set_up(first_rows(game, of_many or samples), dict(game.supports()))
+            game.relate(unbuilt, of_many or samples)
         discriminator(real)
         check_logits(discriminator(fake))
         for given in game.penalties:
