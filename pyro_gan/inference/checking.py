@@ -300,7 +300,7 @@ def _of_posterior(inference: Checked, carrier: Batch) -> list[Finding]:
         observed.append(_matrix(pairs.observed, left))
         draws.append(
             torch.cat(
-                [drawn[site].double().reshape(NUM_DRAWS, number_of_rows(few), -1) for site in pairs.truth], 2
+                [drawn[site].cpu().double().reshape(NUM_DRAWS, number_of_rows(few), -1) for site in pairs.truth], 2
             ).transpose(0, 1)
         )
         names = _names(pairs.truth)

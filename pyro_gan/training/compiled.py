@@ -11,11 +11,11 @@ compiled gradients are right, at the first call and at ever rarer later ones. Wh
 used, and a warning says why.
 """
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import pyro
@@ -26,19 +26,14 @@ from torch import Tensor, nn
 from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.players.first_look import RandomStates, kept_buffers, kept_random_state, random_states, set_random_states
 from pyro_gan.processes import quiet
+from pyro_gan.training.agreement import LARGEST_JUMP, ROUNDING, agree, distances_of, rounding_unit
 from pyro_gan.training.captured import fastest, moved
 from pyro_gan.training.python_state import python_state
 from pyro_gan.training.step import Gradients, Step
-from pyro_gan.training.tracing import NotCompilable, Trace, are_same, flat, inductor, traced
+from pyro_gan.training.tracing import NotCompilable, Trace, are_same, inductor, traced
 
 MOST_VERSIONS = 8
 """The number of kinds of calls for each of which a function is compiled; further ones are eager."""
-
-ROUNDING = 1e-4
-"""The relative distance of gradients that is always taken for rounding."""
-
-LARGEST_JUMP = 0.1
-"""The relative distance of gradients that is never taken for rounding."""
 
 
 class Version(NamedTuple):
@@ -204,9 +199,10 @@ class Compiled:
         except Exception as error:  # whatever compiled code raises
             raise NotCompilable(f"compiled code fails ({type(error).__name__}: {str(error)[:200]})") from error
         end = self._snapshot()
+        unit = rounding_unit(version.trace.graph, self.device)
         forward, by_eager = (*found[2:3], *found[4:], *end.buffers), (*expected[2:3], *expected[4:], *eager.end.buffers)
-        is_other = len(forward) != len(by_eager) or not all(map(_agree, forward, by_eager))
-        if any(self._greatest(is_other)) or not self._differ_by_rounding(found, eager, batch):
+        is_other = len(forward) != len(by_eager) or not all(map(partial(agree, unit=unit), forward, by_eager))
+        if any(self._greatest(is_other)) or not self._differ_by_rounding(found, eager, batch, unit):
             raise NotCompilable(
                 "compiled and eager ones differ, as where they depend on something that is no tensor. Keep what "
                 "changes along a run in tensors that are changed in place"
@@ -215,14 +211,14 @@ class Compiled:
             raise NotCompilable("compiled and eager ones do not use the same random numbers")
         return found
 
-    def _differ_by_rounding(self, found: Gradients, eager: Eager, batch: Batch) -> bool:
+    def _differ_by_rounding(self, found: Gradients, eager: Eager, batch: Batch, unit: float) -> bool:
         """Whether gradients differ no more than by rounding.
 
         Where a rectifier's input is nearly 0, rounding decides its slope, and a gradient may jump. So what is more than
         the usual rounding is compared with how far eager gradients jump when the parameters are rounded otherwise.
         """
         expected = eager.found
-        distances = self._greatest(*_distances(found, expected))
+        distances = self._greatest(*distances_of(found, expected))
         if max(distances) <= ROUNDING:
             return True
         if max(distances) > LARGEST_JUMP:
@@ -231,11 +227,11 @@ class Compiled:
         kept = [parameter.detach().clone() for parameter in parameters]
         with torch.no_grad():
             for number, parameter in enumerate(parameters):
-                parameter.mul_(1 + (-1) ** number * 16 * torch.finfo(parameter.dtype).eps)
+                parameter.mul_(1 + (-1) ** number * max(16 * torch.finfo(parameter.dtype).eps, unit))
         try:
             with self._kept():
                 self._restore(eager.start)
-                jumps = self._greatest(*_distances(self.function(batch), expected))
+                jumps = self._greatest(*distances_of(self.function(batch), expected))
         finally:
             with torch.no_grad():
                 for parameter, value in zip(parameters, kept, strict=True):
@@ -305,36 +301,6 @@ def _run(version: Version, batch: Batch) -> Gradients:
 def _kind(batch: Batch) -> Hashable:
     names = tuple(batch) if isinstance(batch, dict) else None
     return names, tuple((value.shape, value.stride(), value.dtype) for value in tensors_of(batch))
-
-
-def _agree(found: Tensor | None, expected: Tensor | None) -> bool:
-    """Whether two tensors are the same but for rounding, which is relative to the largest of their numbers."""
-    if found is None or expected is None:
-        return found is expected
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        return False
-    if not found.is_floating_point() or not found.numel():
-        return torch.equal(found, expected)
-    unit = torch.finfo(found.dtype).eps ** 0.5
-    return torch.allclose(found, expected, rtol=unit, atol=unit * float(expected.abs().max()), equal_nan=True)
-
-
-def _distances(found: Gradients, expected: Gradients) -> tuple[float, float]:
-    """How far two gradients of all parameters together lie apart, and two penalties, relative to their size."""
-    if list(map(_shape, flat(found))) != list(map(_shape, flat(expected))):
-        return math.inf, math.inf
-    pairs = [(one, other) for one, other in zip(found.values, expected.values, strict=True) if one is not None]
-    return _distance(pairs), _distance([(found.penalty, expected.penalty)] if found.penalty is not None else [])
-
-
-def _distance(pairs: list[tuple[Any, Any]]) -> float:
-    size = math.sqrt(sum(float(other.detach().square().sum()) for _, other in pairs))
-    apart = math.sqrt(sum(float((one - other).detach().square().sum()) for one, other in pairs))
-    return apart / size if size else apart
-
-
-def _shape(value: Tensor | None) -> Hashable:
-    return None if value is None else (value.shape, value.dtype)
 
 
 def use_compiled(step: Step) -> None:
