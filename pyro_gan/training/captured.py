@@ -74,10 +74,10 @@ class Captured:
         return start.elapsed_time(end) / 1e3 / TIMED
 
 
-def fastest(
+def captured(
     calls: Sequence[Callable[..., Any]], live: Sequence[Tensor], inputs: Sequence[Tensor], device: torch.device
-) -> Callable[..., Any]:
-    """The call whose graph is replayed in the least time; the first one itself where none can be captured.
+) -> list[Callable[..., Any]]:
+    """Calls as graphs, that first which is replayed in the least time; the first one itself where none can be captured.
 
     Args:
         calls: Calls with the same results, which take all tensors on the device.
@@ -91,7 +91,7 @@ def fastest(
             graphs.append(Captured(call, live, inputs, device))
         except RuntimeError:
             _leave_capture(device)
-    return min(graphs, key=Captured.seconds) if graphs else lambda *tensors: calls[0](*moved(tensors, device))
+    return sorted(graphs, key=Captured.seconds) or [lambda *tensors: calls[0](*moved(tensors, device))]
 
 
 def moved(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:

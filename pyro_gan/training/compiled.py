@@ -27,7 +27,7 @@ from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.players.first_look import RandomStates, kept_buffers, kept_random_state, random_states, set_random_states
 from pyro_gan.processes import quiet
 from pyro_gan.training.agreement import LARGEST_JUMP, ROUNDING, agree, distances_of, rounding_unit
-from pyro_gan.training.captured import fastest, moved
+from pyro_gan.training.captured import captured, moved
 from pyro_gan.training.python_state import python_state
 from pyro_gan.training.step import Gradients, Step
 from pyro_gan.training.tracing import NotCompilable, Trace, are_same, inductor, traced
@@ -158,14 +158,21 @@ class Compiled:
                 "in place, as the weights of pyro_gan.penalties are"
             )
         start = time.perf_counter()
-        version = self._compile(batch)
-        found = self._compared(version, batch, eager)
-        self._versions[kind], self._calls[kind] = version, 1
-        self.num_compilations += 1
-        self.seconds += time.perf_counter() - start
-        return found
+        for version in self._compiled(batch):
+            self._restore(eager.start)
+            try:
+                found = self._compared(version, batch, eager)
+            except NotCompilable as error:
+                reason = error
+                continue
+            self._versions[kind], self._calls[kind] = version, 1
+            self.num_compilations += 1
+            self.seconds += time.perf_counter() - start
+            return found
+        raise reason
 
-    def _compile(self, batch: Batch) -> Version:
+    def _compiled(self, batch: Batch) -> list[Version]:
+        """The function compiled in all ways that there are, the fastest first."""
         before = [id(buffer) for buffer in self._buffers()]
         trace, other = self._traced(batch), self._traced(batch)
         if before != [id(buffer) for buffer in self._buffers()]:
@@ -178,10 +185,10 @@ class Compiled:
         with self._kept(), _without_torchs_warnings():
             is_graph = self.device.type == "cuda" and self.step.together is None
             live = moved(trace.live, self.device) if is_graph else trace.live
-            call = inductor(trace.graph, [*live, *tensors_of(batch)])
+            calls = [inductor(trace.graph, [*live, *tensors_of(batch)])]
             if is_graph:
-                call = fastest([call, trace.graph], trace.live, list(tensors_of(batch)), self.device)
-        return Version(call, trace)
+                calls = captured([*calls, trace.graph], trace.live, list(tensors_of(batch)), self.device)
+        return [Version(call, trace) for call in calls]
 
     def _traced(self, batch: Batch) -> Trace:
         with self._kept(), validation_enabled(False), _without_torchs_warnings():
