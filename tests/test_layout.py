@@ -61,7 +61,7 @@ ORDER = [
         "training.cautions",
         "training.look",
     ),
-    *("training.python_state", "training.tracing", "training.captured", "training.compiled"),
+    *("training.python_state", "training.tracing", "training.agreement", "training.captured", "training.compiled"),
     *("training.interrupts", "training.hooks", "training.checkpoint", "training.resuming", "training.loop"),
     *("callbacks.base", "callbacks.progress", "callbacks.schedules", "callbacks.evaluation", "callbacks.records"),
     *("callbacks.failures", "callbacks.overfitting", "callbacks.calibration", "callbacks"),

@@ -89,9 +89,10 @@ def captured(
     for call in calls:
         try:
             graphs.append(Captured(call, live, inputs, device))
-        except RuntimeError:
+        except Exception:  # a wait for the device, or whatever else compiled code raises
             _leave_capture(device)
-    return sorted(graphs, key=Captured.seconds) or [lambda *tensors: calls[0](*moved(tensors, device))]
+    graphs.sort(key=Captured.seconds)
+    return [*graphs] or [lambda *tensors: calls[0](*moved(tensors, device))]
 
 
 def moved(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
