@@ -25,7 +25,7 @@ SOURCES = {
     "k-means": "10,000 k-means centroids",
     "training": "10,000 training images",
 }
-METHODS = {"ours": "`BiGANInference`", "npe": "sbi's NPE"}
+METHODS = {"ours": "`BiGANInference`", "compiled": "`BiGANInference`, compiled", "npe": "sbi's NPE"}
 
 Row = Mapping[str, str]
 
