@@ -35,6 +35,7 @@ class Captured:
     def __init__(
         self, call: Callable[..., Any], live: Sequence[Tensor], inputs: Sequence[Tensor], device: torch.device
     ) -> None:
+        self.device = device
         self.on_host = [number for number, tensor in enumerate(live) if tensor.device.type == "cpu"]
         self.read = moved(live, device)
         self.inputs = [tensor.clone() for tensor in inputs]
@@ -58,7 +59,8 @@ class Captured:
             self.read[place].copy_(tensors[place], non_blocking=True)
         for own, tensor in zip(self.inputs, tensors[number:], strict=True):
             own.copy_(tensor, non_blocking=True)
-        self.graph.replay()
+        with torch.cuda.device(self.device):
+            self.graph.replay()
         copies = [torch.empty_like(output) for output in self.outputs]
         torch._foreach_copy_(copies, self.outputs)
         return copies
@@ -86,12 +88,13 @@ def captured(
         device: The device.
     """
     graphs: list[Captured] = []
-    for call in calls:
-        try:
-            graphs.append(Captured(call, live, inputs, device))
-        except Exception:  # a wait for the device, or whatever else compiled code raises
-            _leave_capture(device)
-    graphs.sort(key=Captured.seconds)
+    with torch.cuda.device(device):  # which graphs and events take for theirs
+        for call in calls:
+            try:
+                graphs.append(Captured(call, live, inputs, device))
+            except Exception:  # a wait for the device, or whatever else compiled code raises
+                _leave_capture(device)
+        graphs.sort(key=Captured.seconds)
     return [*graphs] or [lambda *tensors: calls[0](*moved(tensors, device))]
 
 
