@@ -165,3 +165,58 @@ def test_data_of_fewer_rows_than_a_minibatch_are_all_in_each(num_rows):
 def test_a_single_row_is_refused_where_its_variance_is_needed():
     with pytest.raises(ValueError, match=r"the variance over the rows, but the first minibatch has 1 row. Train on"):
         GANInference(network_model(networks()[0], 2), networks()[1]).run(ROWS[:1], num_steps=2, progress=False)
+
+
+DARK = torch.rand(100, 8, 16, generator=torch.Generator().manual_seed(0)).pow(6)  # mostly near 0, as of dark images
+LIGHT = 4 * (1 - DARK)
+OFFSET = r"site 'x' has 128 features that lie around 3.43, far from 0 beside their deviations of about 0.9\d*: a step"
+
+
+def of_images(discriminator, data=LIGHT, **options):
+    pyro.clear_param_store()
+    generator = nn.Sequential(nn.Linear(2, 128), nn.Unflatten(1, (8, 16)))
+
+    def model(batch_size):
+        pyro.module("generator", generator)
+        with pyro.plate("data", batch_size):
+            eps = pyro.sample("eps", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            return pyro.deterministic("x", generator(eps), event_dim=2)
+
+    one = GANInference(model, discriminator, **options)
+    return one.run(data, num_steps=2, batch_size=100, progress=False)
+
+
+class Fewer(nn.Module):
+    """Rows less a constant."""
+
+    def forward(self, rows):
+        return rows - 4
+
+
+def test_rows_far_from_0_that_a_linear_layer_reads_are_told_of_once():
+    with pytest.warns(RuntimeWarning, match=OFFSET + r".*layer by 0.88 at once.*Scale the data so that") as told:
+        of_images(nn.Sequential(nn.Flatten(), nn.Linear(128, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1)))
+    assert len(told) == 1
+
+
+def test_they_are_told_of_beside_a_condition_too():
+    network = nn.Linear(129, 1)
+    with pytest.warns(RuntimeWarning, match=OFFSET):
+        of_images(lambda x: network(torch.cat([torch.ones(len(x), 1), x.flatten(1)], 1)))
+
+
+@pytest.mark.parametrize(
+    ("layers", "arguments"),
+    [
+        ([nn.Flatten(), nn.Linear(128, 1)], {"data": 4 * DARK}),
+        ([Fewer(), nn.Flatten(), nn.Linear(128, 1)], {}),
+        ([nn.Flatten(), nn.Linear(128, 1)], {"optim_d": lambda parameters: torch.optim.Adam(parameters, lr=1e-4)}),
+        ([nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 2, 4, 4), nn.Flatten(), nn.Linear(16, 1)], {}),
+    ],
+)
+def test_no_offset_is_told_of_where_it_does_no_harm(layers, arguments):
+    of_images(nn.Sequential(*layers), **arguments)
+
+
+def test_no_offset_is_told_of_where_the_discriminator_builds_itself():
+    of_images(AutoDiscriminator())

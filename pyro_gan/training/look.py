@@ -15,7 +15,7 @@ from pyro_gan.players.first_look import builds_itself_later, kept_random_state
 from pyro_gan.training.cautions import caution, warn_of_ignored
 from pyro_gan.training.samples import Samples
 from pyro_gan.training.step import Game, Step
-from pyro_gan.training.units import warn_of_units
+from pyro_gan.training.units import warn_of_offset, warn_of_units
 
 MoreRows = Callable[[], Batch | None]
 """Gives rows from all over the data, or of minibatches to come, or `None` where there are none."""
@@ -88,6 +88,8 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
         step.meet()
         for part, select in discriminator.parts():
             caution(part, game.penalties, select(game.typical_rows(real, fake)))
+            if game.optim_d.is_default:
+                warn_of_offset(part, select(real))
     for player in game.players().values():
         player.settle()
 

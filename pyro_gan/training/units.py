@@ -5,11 +5,15 @@ of about 1, and would spend its run on the way to thousands.
 """
 
 import warnings
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_gan.penalties.scales import FEWEST_PIXELS, are_in_one_unit
+from pyro_gan.players.discriminator import Discriminator
+from pyro_gan.players.first_look import kept_buffers, kept_random_state
+from pyro_gan.recipes import default_rate
 from pyro_gan.training.samples import Samples
 
 FAR = 100.0
@@ -17,6 +21,9 @@ FAR = 100.0
 
 NARROW = 0.1
 """The deviation below which a feature counts as so wide: a narrow one grows soon, and the rate knows no unit."""
+
+MOST_AT_ONCE = 0.5
+"""How far one step may move all units of a first layer; their sums are of about 1."""
 
 FEWEST_ROWS = 20
 """The number of rows up to which nothing is said of their place and scale."""
@@ -57,6 +64,56 @@ def _warn(site: str, what: str, moved: Tensor, target: Tensor) -> None:
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+@torch.no_grad()
+def warn_of_offset(discriminator: Discriminator, real: dict[str, Tensor]) -> None:
+    """Warn where a step of the default rate moves all units of a fully connected first layer at once, and far.
+
+    Adam moves each weight by the rate, whichever way the rows' means call for, so that each unit moves by the rate
+    times the sum of the means' sizes. And by standard initialization nearly all units are on, or off, for all rows.
+
+    Args:
+        discriminator: The discriminator, which has been run and is trained by the default optimizer.
+        real: Real rows by site.
+    """
+    for site, rows in real.items():
+        if not rows.is_floating_point() or len(rows) < FEWEST_ROWS or rows[0].numel() < FEWEST_PIXELS:
+            continue
+        flat = rows.flatten(1)
+        means, varying = flat.mean(0), flat.var(0, correction=0).sum()
+        at_once = default_rate(0.0) * float(means.abs().sum())
+        if at_once < MOST_AT_ONCE or means.square().sum() < varying or not _is_read_as_it_is(discriminator, real, flat):
+            continue
+        warnings.warn(
+            f"site {site!r} has {flat.shape[1]} features that lie around {float(means.mean()):.3g}, far from 0 beside "
+            f"their deviations of about {float((varying / flat.shape[1]).sqrt()):.3g}: a step of the default rate "
+            f"moves all units of the discriminator's first layer by {at_once:.2g} at once, and draws stay coarse. "
+            "Scale the data so that most of them are near 0, subtract their mean in the discriminator, leave it out, "
+            "so that it builds itself, or lower the rates (optim, optim_d).",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _is_read_as_it_is(discriminator: Discriminator, real: dict[str, Tensor], flat: Tensor) -> bool:
+    """Whether a linear layer's inputs begin or end with rows as they are."""
+    found = []
+
+    def see(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if isinstance(module, nn.Linear) and inputs and isinstance(inputs[0], Tensor) and inputs[0].dim() == 2:
+            size, read = flat.shape[1], inputs[0]
+            parts = (read[:, :size], read[:, -size:])
+            found.append(any(part.shape == flat.shape and torch.equal(part, flat.to(part)) for part in parts))
+
+    handles = [module.register_forward_pre_hook(see) for module in discriminator.modules]
+    try:
+        with kept_buffers(*discriminator.modules), kept_random_state(discriminator.device):
+            discriminator(real)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return any(found)
 
 
 def _rows(rows: Tensor) -> Tensor:
