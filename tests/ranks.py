@@ -14,6 +14,7 @@ from pathlib import Path
 import pyro
 import pyro.distributions as dist
 import torch
+from labelled import labelled
 from shared_noise import SharedNoise
 from test_contract import CASES, DATA, MODELS, values
 from torch import nn
@@ -329,6 +330,7 @@ def quick(folder):
         normalized,
         reported,
         ended_early,
+        labelled,
     ]
     return {each.__name__: each(folder) for each in every}
 

@@ -154,6 +154,22 @@ def test_other_arrays_are_refused_by_all(found):
         assert "the processes were given different arrays: rank 1 has" in text and "a loader of each one's own" in text
 
 
+@pytest.mark.parametrize("case", ["any number of rows", "sixteen rows"])
+def test_labels_that_one_process_reads_are_known_to_all(found, case):
+    for each in (rank[case] for rank in found[0]["labelled"]):
+        assert each["kinds"] == each["categories"] == [0, 1, 2, 3, 4, 5]
+        assert each["shape"] == (16, 2) and each["told"] == []
+        assert "holds 7, but in training it had the categories 0, 1, 2, 3, 4, 5 only" in each["refused"]
+
+
+def test_labels_that_come_later_are_known_to_all_and_told_of_by_those_who_meet_them(found):
+    first, second = (rank["late ones"] for rank in found[0]["labelled"])
+    for each in (first, second):
+        assert each["kinds"] == [0, 1, 2, 3, 4, 5] and each["categories"] == [0, 1, 2, 3, 4, 5, 6, 8]
+    assert ["holds 6, but the discriminator" in text for text in first["told"]] == [True]
+    assert ["holds 8, but the discriminator" in text for text in second["told"]] == [True]
+
+
 def test_few_rows_are_refused(found):
     assert "data has 1 rows for 2 processes. Start fewer of them." in found[0]["few_rows"][1]
 

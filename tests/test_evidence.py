@@ -6,6 +6,7 @@ import re
 import digits
 import matplotlib.pyplot as plt
 import mixtures
+import pixels
 import posteriors
 import pyro
 import pytest
@@ -143,6 +144,45 @@ def test_settings_vary_two_at_a_time_about_the_middle():
     for setting in tried:
         varied = {name for name in middle._fields if getattr(setting, name) != getattr(middle, name)}
         assert any(varied <= pair for pair in pairs)
+
+
+def test_each_way_to_show_pixels_has_a_row_that_its_seed_gives_again(tmp_path):
+    pixels.main(pixels.parser().parse_args(["--quick", "--out", str(tmp_path)]))
+    assert b"\r" not in (tmp_path / "pixels.csv").read_bytes()
+    rows = records.read(tmp_path / "pixels.csv")
+    assert [row["way"] for row in rows] == list(pixels.WAYS)
+    assert len({row["energy"] for row in rows}) == 5
+    assert str(pixels.run("tanh", "digits", 0, 20, num_samples=100)["energy"]) == rows[1]["energy"]
+
+
+def test_the_ways_to_show_pixels_differ_by_what_they_say_alone():
+    x = torch.linspace(-1.0, 1.0, 640).reshape(10, 64)
+    made = {}
+    for way in pixels.WAYS:
+        pyro.set_rng_seed(0)
+        made[way] = pixels.networks(way, 64)
+    noise = torch.randn(10, pixels.NOISE_SIZE)
+    generators = {way: generator(noise) for way, (generator, _) in made.items()}
+    torch.testing.assert_close(2 * generators["sigmoid"] - 1, (generators["tanh"].atanh() / 2).tanh())
+    assert all(torch.equal(generators["tanh"], each) for way, each in generators.items() if way != "sigmoid")
+    judged = {way: discriminator for way, (_, discriminator) in made.items()}
+    assert torch.equal(judged["sigmoid"](x), judged["tanh"](x))
+    assert torch.equal(judged["tanh-half-rates"](x), judged["tanh"](x))
+    assert torch.equal(judged["tanh-moved-up"](x), judged["tanh"](x + 1))
+
+
+def test_half_the_rates_are_half_the_first_update():
+    images, moved = torch.rand(128, 64, generator=torch.Generator().manual_seed(0)), {}
+    for way in "tanh", "tanh-half-rates":
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        _, before = pixels.networks(way, 64)
+        pyro.set_rng_seed(0)
+        after = pixels.fitted(way, images, 1).discriminator.function
+        weights = zip(before.parameters(), after.parameters(), strict=True)
+        moved[way] = torch.cat([(later - first).detach().flatten() for first, later in weights])
+    assert moved["tanh"].abs().max() == pytest.approx(2e-3, rel=1e-3)
+    torch.testing.assert_close(moved["tanh-half-rates"], moved["tanh"] / 2, rtol=0, atol=1e-7)
 
 
 def test_a_seed_gives_the_same_row():

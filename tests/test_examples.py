@@ -23,6 +23,7 @@ RUNS = {
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
     "evidence/digits.py": (["--quick"], ["digits_default.png", "digits_vae.png", "digits_k-means.png"]),
     "evidence/mixtures.py": (["--quick"], []),
+    "evidence/pixels.py": (["--quick"], []),
     "evidence/posteriors.py": (["--quick", "--tasks", "two moons"], []),
     "evidence/sensitivity.py": (["--quick", "--recipes", "default"], ["sensitivity.png"]),
     "distributed.py": (["--num-steps", "20", "--device", "cpu"], ["digits.png", "history.png"]),

@@ -103,7 +103,7 @@ class AdversarialInference(Stepping):
             self.compile(compile)
             self.parts, self.report, self.drift = parts, None, None
             is_taken = train(self, batches, num_steps, all_callbacks, keeper)
-        self.note_categories(batches.whole)
+            self.note_categories(batches.whole)
         self.drift = next((each.drift for each in schedule if isinstance(each, WarnOfFailures)), None)
         if parts is not None and is_taken:
             self.report = report_of_run(self, progress)

@@ -9,6 +9,7 @@ from pyro_gan.inference.algorithm import Algorithm
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.categories import Known
 from pyro_gan.players.conditions import Condition, asked
+from pyro_gan.processes import found, quiet
 from pyro_gan.training.cautions import warn_of_unseen
 
 
@@ -64,23 +65,27 @@ class Conditioned(Algorithm):
 
         Args:
             whole: Gives all rows of an element of the data, where they are at hand.
-            is_over: Whether the run is over, so that where they are not those count that have come.
+            is_over: Whether the run is over, so that where they are not those count that have come, to any process.
         """
-        batch = self._last_batch
+        batch, processes = self._last_batch, found()
         if batch is None:
             return
+        if is_over and processes is not None:
+            self._told_of.update(*processes.gathered(self._told_of))
+            self.known.share(processes)
         for name, rows in self.conditions(batch).items():
             of_all = whole(self.places_of_conditions(batch)[name])
             if not rows.is_floating_point() and (is_over or of_all is not None):
                 self.known.note(name, of_all)
         if is_over:
-            self._tell_of_unseen()
+            with quiet(processes):
+                self._tell_of_unseen()
 
     def _tell_of_unseen(self) -> None:
         """Warn of categories that have no coordinate in a network that had built itself before they came."""
         for name in [name for name in self.known.conditions if name not in self._told_of]:
-            found = [(role, self.known.beyond(name, kinds)) for role, kinds in self._kinds_in_networks(name) if kinds]
-            for role, unseen in [each for each in found if each[1]][:1]:
+            late = [(role, self.known.beyond(name, kinds)) for role, kinds in self._kinds_in_networks(name) if kinds]
+            for role, unseen in [each for each in late if each[1]][:1]:
                 self._told_of.add(name)
                 warn_of_unseen(name, unseen, role)
 

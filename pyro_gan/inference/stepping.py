@@ -26,7 +26,7 @@ from pyro_gan.training.clock import Clock
 from pyro_gan.training.distributed import Together
 from pyro_gan.training.divergence import MEND, Diverged
 from pyro_gan.training.failing import one_for_all
-from pyro_gan.training.look import MoreRows, drawn_for, first_rows, look, more_rows
+from pyro_gan.training.look import MoreRows, drawn_for, first_rows, look, more_rows, samples_to_build_by
 from pyro_gan.training.minibatches import Minibatches
 from pyro_gan.training.objective import discriminator_loss
 from pyro_gan.training.optimizers import OptimizerChoice, PlayerOptimizer
@@ -268,8 +268,13 @@ class Stepping(Conditioned):
         with self.looking():
             of_many = drawn_for(self, more)
             batch, samples = (batch, self.draw(batch)) if more is None or of_many is None else (more, of_many)
+<<<<<<< HEAD
         # A look of its own, since buffers that a draw has met stay as they are.
         with self.looking(), self.discriminator.creating:
+=======
+            samples = samples_to_build_by(self._step, of_many, samples)
+        with self.looking():  # once more, since buffers that a draw has met stay as they are
+>>>>>>> 82ffb9fc28454d9ba8f99e72cd4223a5445dd67b
             for name, blank in blanks.items():
                 built = cast(Any, self.players()[name].function)
                 if name == "guide":

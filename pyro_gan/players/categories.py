@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_gan.players.conditions import MOST_CATEGORIES, Condition, Rows, categories
+from pyro_gan.processes import Processes
 
 MOST_NUMBERS = 64
 """The integers of a row up to which they are labels or words, and no pixels."""
@@ -51,6 +52,13 @@ class Known:
         found = set(self.met(name)) if whole is None else set(categories(whole))
         kinds = tuple(sorted(found.union(before or ()))) if found and before != () else ()
         self.conditions[name] = self.conditions[name]._replace(categories=kinds)
+
+    def share(self, processes: Processes) -> None:
+        """Take note of the integers that any process has met in steps; all of them come here."""
+        for marks in processes.gathered({name: values.cpu() for name, values in self._marks.items()}):
+            for name, values in marks.items():
+                own = self._marks.setdefault(name, torch.zeros_like(values))
+                self._marks[name] = own | values.to(own.device)
 
     def met(self, name: str) -> list[int]:
         """The integers that a condition has had in steps, in order; none where one is beyond those that are marked."""

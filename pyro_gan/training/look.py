@@ -75,8 +75,9 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
                 given.check(samples.real)
         real, fake = ({site: rows.detach() for site, rows in sample.items()} for sample in samples[:2])
         with discriminator.creating:
-            discriminator.set_up(first_rows(game, of_many or samples), dict(game.supports()))
-            game.relate(unbuilt, of_many or samples)
+            first = samples_to_build_by(step, of_many, samples) if unbuilt and many is not None else of_many or samples
+            discriminator.set_up(first_rows(game, first), dict(game.supports()))
+            game.relate(unbuilt, first)
         discriminator(real)
         check_logits(discriminator(fake))
         for given in game.penalties:
@@ -116,6 +117,27 @@ def drawn_for(game: Unmet, rows: Batch | None) -> Samples | None:
         return None
     numbers = {len(values) for sample in (samples.real, samples.fake) for values in sample.values()}
     return samples if len(numbers) == 1 else None
+
+
+def samples_to_build_by(step: Step, of_many: Samples | None, own: Samples) -> Samples:
+    """Samples by which networks build themselves before a step, which all processes take.
+
+    Args:
+        step: The step.
+        of_many: Samples for more rows, where the model could draw them.
+        own: Those of the minibatch; of all processes' where any model could draw no others.
+    """
+    processes = None if step.together is None else step.together.processes
+    if processes is None or not processes.greatest(of_many is None)[0]:
+        return of_many or own
+    device = next(iter(own.real.values())).device
+    sent = [{site: rows.detach().cpu() for site, rows in sample.items()} for sample in own[:2]]
+    every = processes.gathered(sent)
+    real, fake = (
+        {site: torch.cat([each[which][site] for each in every]).to(device) for site in sample}
+        for which, sample in enumerate(sent)
+    )
+    return own._replace(real=real, fake=fake)
 
 
 def first_rows(game: Unmet, samples: Samples) -> dict[str, Tensor]:
