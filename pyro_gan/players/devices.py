@@ -30,7 +30,7 @@ def resolve_device(device: str | torch.device | None, discriminator: object) -> 
     """
     if device is None:
         parameter = next(discriminator.parameters(), None) if isinstance(discriminator, nn.Module) else None
-        return torch.get_default_device() if parameter is None else parameter.device
+        return _default_device() if parameter is None else parameter.device
     if not isinstance(device, str | torch.device):
         raise TypeError(f"device must be a string such as 'cuda' or a torch.device, but is {shown(device)}.")
     try:
@@ -71,7 +71,11 @@ def check_works_on(module: nn.Module, device: torch.device) -> None:
 def creating_on(device: torch.device) -> AbstractContextManager[Any]:
     """A context in which new tensors are made on `device`, so that `dist.Uniform(-1.0, 1.0)` draws there."""
     # The context costs a little on every torch call, so it is entered only where it changes something.
-    return nullcontext() if device == torch.get_default_device() else device
+    return nullcontext() if device == _default_device() else device
+
+
+def _default_device() -> torch.device:
+    return torch.empty(0).device  # torch.get_default_device overlooks a context in older versions of torch
 
 
 @contextmanager

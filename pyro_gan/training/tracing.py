@@ -77,6 +77,7 @@ def _lifted(graph: torch.fx.GraphModule) -> list[Tensor]:
     """Make arguments of all tensors that a graph reads, and return them; numbers that it makes itself stay."""
     arguments: dict[int, torch.fx.Node] = {}
     live: list[Tensor] = []
+    lifted: set[str] = set()
     first = next(iter(graph.graph.nodes))
     for node in list(graph.graph.nodes):
         if node.op != "get_attr" or all("lift_fresh" in str(user.target) for user in node.users):
@@ -88,6 +89,10 @@ def _lifted(graph: torch.fx.GraphModule) -> list[Tensor]:
             live.append(tensor)
         node.replace_all_uses_with(arguments[id(tensor)])
         graph.graph.erase_node(node)
+        lifted.add(str(node.target))
+    kept = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
+    for name in lifted - kept:  # what a module still holds, older versions of torch take for an argument too
+        delattr(graph, name)
     graph.graph.lint()
     graph.recompile()
     return live
@@ -110,10 +115,13 @@ def inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..
     """
     from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx
+    from torch._inductor.decomposition import select_decomp_table
 
     try:
         with torch.no_grad(), config.patch(fallback_random=True, **IN_ORDER):
-            call: Any = compile_fx(graph, [tensor.detach() for tensor in examples])
+            # By one of them older versions of torch draw other numbers, as for dropout.
+            ways = {op: way for op, way in select_decomp_table().items() if op is not torch.ops.aten.bernoulli.p}
+            call: Any = compile_fx(graph, [tensor.detach() for tensor in examples], decompositions=ways)
     except Exception as error:  # each of the compiler's parts has errors of its own
         first = next(iter(str(error).strip().splitlines()), "")
         text = f"{type(error).__name__}: {first[:200]}"
