@@ -268,13 +268,9 @@ class Stepping(Conditioned):
         with self.looking():
             of_many = drawn_for(self, more)
             batch, samples = (batch, self.draw(batch)) if more is None or of_many is None else (more, of_many)
-<<<<<<< HEAD
+            samples = samples_to_build_by(self._step, of_many, samples)
         # A look of its own, since buffers that a draw has met stay as they are.
         with self.looking(), self.discriminator.creating:
-=======
-            samples = samples_to_build_by(self._step, of_many, samples)
-        with self.looking():  # once more, since buffers that a draw has met stay as they are
->>>>>>> 82ffb9fc28454d9ba8f99e72cd4223a5445dd67b
             for name, blank in blanks.items():
                 built = cast(Any, self.players()[name].function)
                 if name == "guide":
