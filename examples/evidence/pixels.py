@@ -1,8 +1,8 @@
-"""Pixels from 0 to 1, or from -1 to 1? The same digits, networks, steps and seed, with five ways to show them.
+"""Pixels from 0 to 1, or from -1 to 1? The same digits, networks, steps and seed, with six ways to show them.
 
 Learning rates know no unit: where most pixels are -1 and not 0, and differ twice as much, an update of the same size
-moves both networks further. Beside pixels from 0 to 1 and from -1 to 1 there are three with which the latter may do:
-half the rates, a discriminator that adds 1 to what it sees, and one that standardizes it. The fit is measured by the
+moves both networks further. Beside pixels from 0 to 1, as they are and in negative, and from -1 to 1 there are three with
+which the latter may do: half the rates, a discriminator that adds 1 to what it sees, and one that standardizes it. The fit is measured by the
 energy distance of 2,000 draws from held-out images, all with pixels from 0 to 1. A run takes some three minutes on one
 core; a program that is cut off goes on with the next.
 
@@ -35,6 +35,7 @@ from pyro_gan.recipes import default_optimizer, default_rate
 NOISE_SIZE, WIDTH, BATCH_SIZE = 64, 384, 128
 WAYS = {
     "sigmoid": "from 0 to 1",
+    "negative": "from 0 to 1, of dark digits on light ground",
     "tanh": "from -1 to 1",
     "tanh-half-rates": "from -1 to 1, with half the learning rates",
     "tanh-moved-up": "from -1 to 1, to which the discriminator adds 1",
@@ -51,12 +52,22 @@ class Up(nn.Module):
 
 def networks(way: str, num_pixels: int) -> tuple[nn.Module, nn.Module]:
     """A generator and a discriminator, the same for all ways but for what the way says."""
-    last = nn.Sigmoid() if way == "sigmoid" else nn.Tanh()
+    last = nn.Tanh() if "tanh" in way else nn.Sigmoid()
     generator = network(NOISE_SIZE, WIDTH, WIDTH, WIDTH, num_pixels).append(last)
     if way == "tanh-standardized":
         return generator, AutoDiscriminator(width=WIDTH, depth=3)
     discriminator = network(num_pixels, WIDTH, WIDTH, WIDTH, 1)
     return generator, discriminator.insert(0, Up()) if way == "tanh-moved-up" else discriminator
+
+
+def shown(way: str, images: Tensor) -> Tensor:
+    """Images in a way."""
+    return 1 - images if way == "negative" else images if way == "sigmoid" else 2 * images - 1
+
+
+def original(way: str, shown: Tensor) -> Tensor:
+    """Images shown in a way, with pixels from 0 to 1 again."""
+    return 1 - shown if way == "negative" else shown if way == "sigmoid" else shown / 2 + 0.5
 
 
 def fitted(way: str, images: Tensor, num_steps: int) -> GANInference:
@@ -76,9 +87,8 @@ def fitted(way: str, images: Tensor, num_steps: int) -> GANInference:
         return LambdaLR(optimizer, lambda step: default_rate(step / num_steps) / default_rate(0.0))
 
     recipe = {"optim": half, "optim_d": half} if way == "tanh-half-rates" else {}
-    rows = images if way == "sigmoid" else 2 * images - 1
     inference = GANInference(model, discriminator, **recipe)
-    return inference.run(rows, num_steps=num_steps, batch_size=BATCH_SIZE, progress=False)
+    return inference.run(shown(way, images), num_steps=num_steps, batch_size=BATCH_SIZE, progress=False)
 
 
 def run(way: str, data: str, seed: int, num_steps: int, *, num_samples: int) -> dict[str, Any]:
@@ -87,8 +97,7 @@ def run(way: str, data: str, seed: int, num_steps: int, *, num_samples: int) -> 
     pyro.set_rng_seed(seed)
     train, test = load(data)
     drawn = fitted(way, train.images.flatten(1), num_steps).sample(num_samples)
-    pixels = drawn if way == "sigmoid" else drawn / 2 + 0.5
-    distance = energy_test(pixels, spread_out(test.images).flatten(1), num_permutations=1).statistic
+    distance = energy_test(original(way, drawn), spread_out(test.images).flatten(1), num_permutations=1).statistic
     return {"energy": round(distance, 4)}
 
 
