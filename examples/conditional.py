@@ -3,18 +3,21 @@
 Labels, or captions such as "a handwritten seven", come with the images: `run((images, labels))`. The model makes its
 images of noise and an embedding of the condition; the discriminator sees images beside the same conditions, and has an
 embedding of its own, or builds itself (`--automatic`). With `--matching-aware` it is shown real images with another
-image's condition too, which it is to take for fake (Reed et al. 2016). Of labels as one-hot rows the generator also
-draws the middle between two, and the picture has ways from one digit to another. A classifier reads the digits that are
-drawn: are they those that were asked for?
+image's condition too, which it is to take for fake (Reed et al. 2016). With `--projection` its logit has the product of
+an embedding and of what its layers have made of the image (Miyato and Koyama 2018). Of labels as one-hot rows the
+generator also draws the middle between two, and the picture has ways from one digit to another. A classifier reads the
+digits that are drawn: are they those that were asked for?
 
     python examples/conditional.py --data mnist --out output/conditional
     python examples/conditional.py --data mnist --matching-aware --out output/conditional
+    python examples/conditional.py --data mnist --projection --out output/conditional
     python examples/conditional.py --data mnist --matching-aware --conditions captions --out output/conditional
     python examples/conditional.py --data mnist --matching-aware --conditions one-hot --out output/conditional
 
 References:
     Mirza and Osindero (2014), "Conditional Generative Adversarial Nets".
     Reed et al. (2016), "Generative Adversarial Text to Image Synthesis".
+    Miyato and Koyama (2018), "cGANs with Projection Discriminator", equation 4.
 """
 
 import argparse
@@ -50,11 +53,28 @@ class Conditional(nn.Module):
         return self.network(torch.cat([rows.flatten(1), self.embedding(condition)], 1))
 
 
-def embedding(kind: str) -> nn.Module:
+class Projection(nn.Module):
+    """A discriminator whose logit has the product of an embedding of the condition and of its last hidden layer."""
+
+    def __init__(self, embedding: nn.Module, num_inputs: int) -> None:
+        super().__init__()
+        self.layers = network(num_inputs, WIDTH, WIDTH, WIDTH).append(nn.LeakyReLU(0.2))
+        self.last = nn.Linear(WIDTH, 1)
+        self.embedding = embedding
+        with torch.no_grad():
+            for parameter in embedding.parameters():
+                parameter.div_(WIDTH**0.5)  # products of about the size of the rest
+
+    def forward(self, rows: Tensor, condition: Tensor) -> Tensor:
+        features = self.layers(rows.flatten(1))
+        return self.last(features) + (self.embedding(condition) * features).sum(1, keepdim=True)
+
+
+def embedding(kind: str, size: int = EMBEDDING_SIZE) -> nn.Module:
     """An embedding of labels, of one-hot rows or of captions."""
     if kind == "one-hot":
-        return nn.Linear(10, EMBEDDING_SIZE)
-    return LabelEmbedding(10, EMBEDDING_SIZE) if kind == "labels" else CaptionEmbedding(CAPTIONS, EMBEDDING_SIZE)
+        return nn.Linear(10, size)
+    return LabelEmbedding(10, size) if kind == "labels" else CaptionEmbedding(CAPTIONS, size)
 
 
 def picture(kind: str, inference: GANInference, images: Tensor, digits: Tensor, seed: int) -> Axes:
@@ -79,6 +99,8 @@ def main(args: argparse.Namespace) -> None:
     shape = train.images.shape[1:]
     generator = Conditional(embedding(args.conditions), NOISE_SIZE, shape.numel())
     own = Conditional(embedding(args.conditions), shape.numel(), 1)
+    if args.projection:
+        own = Projection(embedding(args.conditions, WIDTH), shape.numel())
     discriminator = AutoDiscriminator(width=WIDTH) if args.automatic else own
 
     def model(condition: Tensor) -> Tensor:
@@ -123,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
         "--conditions", choices=["labels", "captions", "one-hot"], default="labels", help="what is told"
     )
     parser.add_argument("--matching-aware", action="store_true", help="show mismatched pairs too")
+    parser.add_argument("--projection", action="store_true", help="a discriminator that sees conditions in a product")
     parser.add_argument("--automatic", action="store_true", help="a discriminator that builds itself: convolutions")
     parser.add_argument("--num-steps", type=int, default=6000, help="steps of training")
     parser.add_argument("--num-reader-steps", type=int, default=1500, help="steps of the classifier")

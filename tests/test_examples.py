@@ -16,7 +16,7 @@ RUNS = {
     "beside.py": (["--num-steps", "20", "--num-simulations", "500"], ["beside.png"]),
     "bigan.py": (["--num-steps", "20", "--num-classifier-steps", "20"], ["bigan.png"]),
     "conditional.py": (
-        ["--num-steps", "20", "--num-reader-steps", "20", "--matching-aware"],
+        ["--num-steps", "20", "--num-reader-steps", "20", "--matching-aware", "--projection"],
         ["conditional_labels_matching.png"],
     ),
     "dcgan.py": (["--num-steps", "20", "--num-reader-steps", "20", "--num-samples", "500"], ["dcgan.png"]),

@@ -1,10 +1,10 @@
 """Pixels from 0 to 1, or from -1 to 1? The same digits, networks, steps and seed, with six ways to show them.
 
 Learning rates know no unit: where most pixels are -1 and not 0, and differ twice as much, an update of the same size
-moves both networks further. Beside pixels from 0 to 1, as they are and in negative, and from -1 to 1 there are three with
-which the latter may do: half the rates, a discriminator that adds 1 to what it sees, and one that standardizes it. The fit is measured by the
-energy distance of 2,000 draws from held-out images, all with pixels from 0 to 1. A run takes some three minutes on one
-core; a program that is cut off goes on with the next.
+moves both networks further. Beside pixels from 0 to 1, as they are and in negative, and from -1 to 1 there are three
+with which the latter may do: half the rates, a discriminator that adds 1 to what it sees, and one that standardizes it.
+The fit is measured by the energy distance of 2,000 draws from held-out images, all with pixels from 0 to 1. A run takes
+some three minutes on one core; a program that is cut off goes on with the next.
 
     python examples/evidence/pixels.py --out output/evidence
 """
