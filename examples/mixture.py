@@ -70,7 +70,8 @@ def main(args: argparse.Namespace) -> None:
             f"  {seconds:7.0f}"
         )
         plot_density_2d(data.rows[:2500], samples, ax=ax)
-        ax.set_title(f"{name}: {found.num_modes} of {len(data.centers)} modes, {found.high_quality:.1%} high quality")
+        title = f"{name}: {found.num_modes} of {len(data.centers)} modes, {found.high_quality:.1%} high quality"
+        ax.set_title(title, pad=20)  # above the legend
     figure.savefig(args.out / "mixture.png", dpi=120, bbox_inches="tight")
 
 
