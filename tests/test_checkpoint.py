@@ -731,6 +731,36 @@ def test_the_state_of_another_optimizer_is_refused(optim, message, taken):
     assert all(map(torch.equal, before, all_parameters(other)))
 
 
+def forget(options):
+    del options["maximize"]
+
+
+def add(options):
+    options["later"] = True
+
+
+@pytest.mark.parametrize("change", [forget, add])
+@pytest.mark.parametrize("taken", [0, 1])
+def test_the_state_of_an_optimizer_of_another_version_of_torch_is_read(taken, change):
+    """Some versions know options that others do not."""
+    inference = make().run(ROWS, num_steps=2, progress=False)
+    state = copy.deepcopy(inference.state_dict())
+    pyro.set_rng_seed(2)
+    inference.step(ROWS)
+    expected = [leaf.detach().clone() for leaf in all_parameters(inference)]
+    for name in ("optim", "optim_d"):
+        groups = [group["options"] for group in state[name]["groups"]]
+        for options in (*state[name]["chosen"]["options"].values(), *groups):
+            change(options)
+    other = make(seed=1)
+    if taken:
+        other.run(ROWS, num_steps=1, progress=False)
+    other.load_state_dict(state)
+    pyro.set_rng_seed(2)
+    other.step(ROWS)
+    assert all(map(torch.equal, all_parameters(other), expected))
+
+
 @pytest.mark.parametrize("taken", [0, 1])
 def test_moments_of_another_shape_are_refused(taken):
     state = make().run(ROWS, num_steps=2, progress=False).state_dict()

@@ -50,7 +50,7 @@ class Column:
         self.array = array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.array, dtype=dtype, copy=copy)
+        return np.array(self.array, dtype=dtype) if copy else np.asarray(self.array, dtype=dtype)
 
 
 def take(number: int, data: Any, batch_size: int = 4, transform: Any = None) -> list[Any]:

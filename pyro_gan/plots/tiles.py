@@ -120,7 +120,7 @@ def draw_tiles(ax: "Axes | None", images: np.ndarray, num_columns: int, titles: 
     ax.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     if titles:
         ax.set_ylim(tall - 0.5, -gap - 0.5)
-        inches = ax.get_figure(root=True).get_size_inches()[0] / num_columns  # type: ignore[union-attr]
+        inches = ax.figure.figure.get_size_inches()[0] / num_columns  # of the whole, where it has parts
         for number, title in enumerate(titles):
             line, column = divmod(number, num_columns)
             place = column * (width + 1) + (width - 1) / 2, line * (height + gap) - 1

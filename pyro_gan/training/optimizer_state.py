@@ -55,7 +55,7 @@ def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any], with
     both = [name for name in now["options"] if name in before["options"]]
     parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (before["schedule"], now["schedule"]),
-        *((_left(before["options"][name], without), _left(now["options"][name], without)) for name in both),
+        *(_in_both(before["options"][name], now["options"][name], without) for name in both),
     ]
     one, other = next((pair for pair in parts if repr(pair[0]) != repr(pair[1])), ({}, {}))
     if before["class"] == now["class"] and one == other == {}:
@@ -71,8 +71,12 @@ def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any], with
     )
 
 
-def _left(options: dict[str, Any], without: Collection[str]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in without}
+def _in_both(
+    one: dict[str, Any], other: dict[str, Any], without: Collection[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that both have: another version of torch may have more of them."""
+    names = [name for name in one if name in other and name not in without]
+    return {name: one[name] for name in names}, {name: other[name] for name in names}
 
 
 def check_moments(argument: str, state: dict[str, Any], parameters: Mapping[str, Tensor]) -> None:

@@ -21,6 +21,9 @@ from pyro_gan.players.first_look import RandomStates, random_states, set_random_
 SEED = 1
 """The seed of the permutation by which rows are left out; another than that of rows to check by."""
 
+SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+"""The integers of the same bits for those that not all of torch's functions take."""
+
 
 class Stream(ABC):
     """An endless stream of minibatches on a device, as they are before any transform.
@@ -307,7 +310,7 @@ def digest_of(arrays: Batch) -> str:
     """A fingerprint of rows from all over the data, so that other data of the same shape are told apart."""
     found = hashlib.sha256()
     for _, array in named(arrays):
-        found.update(array[_spread_out(array, 1000)].cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        found.update(_gather(array, _spread_out(array, 1000)).cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:16]
 
 
@@ -335,5 +338,8 @@ def _samplers(source: object) -> list[Any]:
 
 
 def _gather(array: Tensor, index: Tensor) -> Tensor:
-    # index_select takes a fraction of the time, but knows no wide unsigned integers.
-    return array[index] if array.dtype in (torch.uint16, torch.uint32, torch.uint64) else array.index_select(0, index)
+    # index_select takes a fraction of indexing's time, but knows no wide unsigned integers.
+    signed = SIGNED.get(array.dtype)
+    if signed is None:
+        return array.index_select(0, index)
+    return array.view(signed).index_select(0, index).view(array.dtype)
