@@ -186,6 +186,10 @@ def of_images(discriminator, data=LIGHT, **options):
     return one.run(data, num_steps=2, batch_size=100, progress=False)
 
 
+def frozen(layer):
+    return layer.requires_grad_(False)
+
+
 class Fewer(nn.Module):
     """Rows less a constant."""
 
@@ -211,6 +215,8 @@ def test_they_are_told_of_beside_a_condition_too():
         ([nn.Flatten(), nn.Linear(128, 1)], {"data": 4 * DARK}),
         ([Fewer(), nn.Flatten(), nn.Linear(128, 1)], {}),
         ([nn.Flatten(), nn.Linear(128, 1)], {"optim_d": lambda parameters: torch.optim.Adam(parameters, lr=1e-4)}),
+        ([nn.Flatten(), frozen(nn.Linear(128, 8)), nn.Linear(8, 1)], {}),
+        ([nn.Flatten(), nn.Linear(128, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)], {"penalty": ()}),
         ([nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 2, 4, 4), nn.Flatten(), nn.Linear(16, 1)], {}),
     ],
 )

@@ -736,7 +736,7 @@ def forget(options):
 
 
 def add(options):
-    options["later"] = True
+    options["later"] = False
 
 
 @pytest.mark.parametrize("change", [forget, add])
@@ -759,6 +759,25 @@ def test_the_state_of_an_optimizer_of_another_version_of_torch_is_read(taken, ch
     pyro.set_rng_seed(2)
     other.step(ROWS)
     assert all(map(torch.equal, all_parameters(other), expected))
+
+
+def switch_on(options):
+    options["later"] = True
+
+
+def forget_all(options):
+    options.clear()
+
+
+@pytest.mark.parametrize(("change", "told"), [(switch_on, "later=True"), (forget_all, "betas=None")])
+def test_options_that_one_version_lacks_have_to_be_off(change, told):
+    state = copy.deepcopy(make().run(ROWS, num_steps=2, progress=False).state_dict())
+    for options in state["optim"]["chosen"]["options"].values():
+        change(options)
+    other = make(seed=1)
+    with pytest.raises(ValueError, match=f"the state of optim is that of .*{told}.*, but this one is"):
+        other.load_state_dict(state)
+        other.step(ROWS)
 
 
 @pytest.mark.parametrize("taken", [0, 1])

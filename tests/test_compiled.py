@@ -20,6 +20,7 @@ from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback
 from pyro_gan.losses import NonSaturating
 from pyro_gan.penalties import R1, GradientPenalty, Penalty, ZeroCentredGradientPenalty
+from pyro_gan.training.agreement import rounding_unit
 from pyro_gan.training.compiled import MOST_VERSIONS
 from pyro_gan.training.tracing import inductor
 
@@ -168,6 +169,36 @@ def test_half_precision_is_compared_by_its_own_rounding():
     )
     assert_compiled_once(compiled)
     assert 0 < distance(values(compiled), values(eager)) < 1e-3  # a thousandth of the weights, which are about 1
+
+
+def doubled(rows):
+    return 2 * rows.float()
+
+
+def product(rows):
+    return rows @ rows.T
+
+
+def convolved(rows):
+    return nn.functional.conv1d(rows[None], rows[:, :, None])
+
+
+@pytest.mark.parametrize(
+    ("function", "dtype", "device", "allowed", "unit"),
+    [
+        (doubled, torch.bfloat16, "cpu", True, 2.0**-23),  # nothing is computed in the type that the rows come in
+        (product, torch.bfloat16, "cpu", True, 2.0**-7),
+        (product, torch.float32, "cuda", True, 2.0**-23),
+        (convolved, torch.float32, "cuda", True, 2.0**-10),
+        (convolved, torch.float32, "cuda", False, 2.0**-23),
+        (convolved, torch.float32, "cpu", True, 2.0**-23),
+        (convolved, torch.float64, "cuda", True, 2.0**-52),
+    ],
+)
+def test_rounding_is_that_of_what_is_computed(function, dtype, device, allowed, unit, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+    graph = make_fx(function)(torch.ones(4, 4, dtype=dtype))
+    assert rounding_unit(graph, torch.device(device)) == unit
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, within its compiler

@@ -47,7 +47,7 @@ NOISE_SIZE, HIDDEN, BATCH_SIZE = 100, [384, 384, 384], 128
 
 
 def adversarial(
-    training: Tensor, num_samples: int, num_steps: int, *, recipe: str, is_tutorial: bool = False
+    training: Tensor, num_samples: int, num_steps: int, *, recipe: str, is_tutorial: bool = False, compile: bool = False
 ) -> Tensor:
     """A generator by a recipe, with the networks of all recipes here or those of Edward's tutorial."""
     hidden, activation = ([128], nn.ReLU()) if is_tutorial else (HIDDEN, None)
@@ -56,7 +56,8 @@ def adversarial(
     discriminator = network([num_pixels, *hidden, 1], activation)
     inference = GANInference(implicit_model(generator, NOISE_SIZE), discriminator, **RECIPES[recipe])
     transform = binarize if is_tutorial else grey
-    inference.run(training, num_steps=num_steps, batch_size=BATCH_SIZE, transform=transform, progress=False)
+    options = {"batch_size": BATCH_SIZE, "transform": transform, "progress": False, "compile": compile}
+    inference.run(training, num_steps=num_steps, **options)
     return inference.sample(num_samples)
 
 
@@ -79,7 +80,7 @@ def autoencoder(training: Tensor, num_samples: int, num_steps: int) -> Tensor:
             pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
 
     svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
-    for (x,) in itertools.islice(minibatches(training, BATCH_SIZE, torch.device("cpu"), binarize), num_steps):
+    for (x,) in itertools.islice(minibatches(training, BATCH_SIZE, torch.get_default_device(), binarize), num_steps):
         svi.step(x)
     with torch.no_grad():
         return decoder(torch.randn(num_samples, NOISE_SIZE)).sigmoid()
@@ -111,7 +112,7 @@ def real(training: Tensor, num_samples: int, num_steps: int) -> Tensor:
     return grey(training[torch.randperm(len(training))[:num_samples]])
 
 
-SOURCES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
+SOURCES: dict[str, Callable[..., Tensor]] = {
     "default": functools.partial(adversarial, recipe="default"),
     "edward": functools.partial(adversarial, recipe="edward"),
     "edward-tutorial": functools.partial(adversarial, recipe="edward", is_tutorial=True),
@@ -120,7 +121,8 @@ SOURCES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
     "k-means": centroids,
     "training": real,
 }
-LEARNT_BY_STEPS = ("default", "edward", "edward-tutorial", "vae")
+ADVERSARIAL = ("default", "edward", "edward-tutorial")
+LEARNT_BY_STEPS = (*ADVERSARIAL, "vae")
 
 
 def measure(samples: Tensor, training: Tensor, validation: Tensor, test: Tensor) -> dict[str, Any]:
@@ -141,12 +143,15 @@ def measure(samples: Tensor, training: Tensor, validation: Tensor, test: Tensor)
     }
 
 
-def run(source: str, data: str, seed: int, num_steps: int, *, num_samples: int, out: Path) -> dict[str, Any]:
+def run(
+    source: str, data: str, seed: int, num_steps: int, *, num_samples: int, out: Path, compile: bool = False
+) -> dict[str, Any]:
     """Draw from one source, leave a picture of 40 images, and measure."""
     pyro.clear_param_store()
     pyro.set_rng_seed(seed)
-    training, validation, test = load(data)
-    samples = SOURCES[source](training, num_samples, num_steps)
+    training, validation, test = (part.to(torch.get_default_device()) for part in load(data))
+    options = {"compile": compile} if source in ADVERSARIAL else {}
+    samples = SOURCES[source](training, num_samples, num_steps, **options)
     figure, ax = plt.subplots(figsize=(6, 2.4), layout="constrained")
     plot_images(samples[:40], num_columns=10, ax=ax)
     figure.savefig(out / f"digits_{source}.png", dpi=80)
@@ -156,13 +161,20 @@ def run(source: str, data: str, seed: int, num_steps: int, *, num_samples: int, 
 
 def main(args: argparse.Namespace) -> None:
     """Run what the table has not yet."""
+    with torch.device(args.device):
+        fill(args)
+
+
+def fill(args: argparse.Namespace) -> None:
+    """The same on a device, which is torch's default."""
     args.out.mkdir(parents=True, exist_ok=True)
     data, num_steps, num_samples = ("digits", 20, 100) if args.quick else ("mnist", args.num_steps, 10_000)
     settings = [
         {"source": source, "data": data, "seed": seed, "num_steps": num_steps if source in LEARNT_BY_STEPS else 0}
         for source, seed in itertools.product(args.sources, args.seeds)
     ]
-    complete(args.out / "digits.csv", settings, functools.partial(run, num_samples=num_samples, out=args.out))
+    options = {"num_samples": num_samples, "out": args.out, "compile": args.compile}
+    complete(args.out / "digits.csv", settings, functools.partial(run, **options))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -173,6 +185,8 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="a run for each")
     parser.add_argument("--num-steps", type=int, default=15_000, help="steps of training")
+    parser.add_argument("--device", default="cpu", help="where sources are trained by steps, such as cuda")
+    parser.add_argument("--compile", action="store_true", help="compile the steps of the adversarial ones")
     parser.add_argument("--quick", action="store_true", help="small digits, 20 steps, 100 samples; some seconds")
     parser.add_argument(
         "--out", type=Path, default=Path("output/evidence"), help="folder of the table and the pictures"

@@ -267,8 +267,8 @@ class Stepping(Conditioned):
         more = more_rows(many)
         with self.looking():
             of_many = drawn_for(self, more)
-            batch, samples = (batch, self.draw(batch)) if more is None or of_many is None else (more, of_many)
-            samples = samples_to_build_by(self._step, of_many, samples)
+            samples = samples_to_build_by(self._step, of_many, self.draw(batch))
+            batch = batch if more is None or of_many is None else more
         # A look of its own, since buffers that a draw has met stay as they are.
         with self.looking(), self.discriminator.creating:
             for name, blank in blanks.items():

@@ -24,7 +24,7 @@ class Captured:
 
     Args:
         call: From tensors to a sequence of tensors; it changes nothing but what it is given.
-        live: Its first arguments, which are read where they lie at each replay; those on the host are copied.
+        live: Its first arguments, which are read where they lie at each replay; those elsewhere are copied.
         inputs: Its other arguments, which are copied at each replay.
         device: The device.
 
@@ -36,7 +36,7 @@ class Captured:
         self, call: Callable[..., Any], live: Sequence[Tensor], inputs: Sequence[Tensor], device: torch.device
     ) -> None:
         self.device = device
-        self.on_host = [number for number, tensor in enumerate(live) if tensor.device.type == "cpu"]
+        self.elsewhere = [number for number, tensor in enumerate(live) if tensor.device != device]
         self.read = moved(live, device)
         self.inputs = [tensor.clone() for tensor in inputs]
         stream = torch.cuda.Stream(device)
@@ -55,7 +55,7 @@ class Captured:
     def __call__(self, *tensors: Tensor) -> list[Tensor]:
         """The call's results."""
         number = len(self.read)
-        for place in self.on_host:
+        for place in self.elsewhere:
             self.read[place].copy_(tensors[place], non_blocking=True)
         for own, tensor in zip(self.inputs, tensors[number:], strict=True):
             own.copy_(tensor, non_blocking=True)
@@ -79,7 +79,7 @@ class Captured:
 def captured(
     calls: Sequence[Callable[..., Any]], live: Sequence[Tensor], inputs: Sequence[Tensor], device: torch.device
 ) -> list[Callable[..., Any]]:
-    """Calls as graphs, that first which is replayed in the least time; the first one itself where none can be captured.
+    """Calls as graphs, that first which is replayed in the least time; and last the first call itself, without a graph.
 
     Args:
         calls: Calls with the same results, which take all tensors on the device.
@@ -95,7 +95,7 @@ def captured(
             except Exception:  # a wait for the device, or whatever else compiled code raises
                 _leave_capture(device)
         graphs.sort(key=Captured.seconds)
-    return [*graphs] or [lambda *tensors: calls[0](*moved(tensors, device))]
+    return [*graphs, lambda *tensors: calls[0](*moved(tensors, device))]
 
 
 def moved(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:

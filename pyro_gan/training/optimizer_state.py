@@ -55,7 +55,7 @@ def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any], with
     both = [name for name in now["options"] if name in before["options"]]
     parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (before["schedule"], now["schedule"]),
-        *(_in_both(before["options"][name], now["options"][name], without) for name in both),
+        *(_compared(before["options"][name], now["options"][name], now["class"], without) for name in both),
     ]
     one, other = next((pair for pair in parts if repr(pair[0]) != repr(pair[1])), ({}, {}))
     if before["class"] == now["class"] and one == other == {}:
@@ -71,12 +71,21 @@ def check_alike(argument: str, before: dict[str, Any], now: dict[str, Any], with
     )
 
 
-def _in_both(
-    one: dict[str, Any], other: dict[str, Any], without: Collection[str]
+def _compared(
+    one: dict[str, Any], other: dict[str, Any], kind: str, without: Collection[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options that both have: another version of torch may have more of them."""
-    names = [name for name in one if name in other and name not in without]
-    return {name: one[name] for name in names}, {name: other[name] for name in names}
+    """The options that count: another version of torch may have more of them, which then have to be off."""
+    names = [
+        name
+        for name in one.keys() | other.keys()
+        if name not in without and ((name in one and name in other) or not _is_off(kind, name, {**one, **other}[name]))
+    ]
+    return tuple({name: each[name] for name in sorted(names) if name in each} for each in (one, other))  # type: ignore[return-value]
+
+
+def _is_off(kind: str, name: str, value: Any) -> bool:
+    """Whether an option changes nothing of what a class of optimizers was before it had it."""
+    return not value or (kind == "AdamW" and name == "decoupled_weight_decay")
 
 
 def check_moments(argument: str, state: dict[str, Any], parameters: Mapping[str, Tensor]) -> None:

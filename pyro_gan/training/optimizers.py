@@ -223,7 +223,7 @@ class PlayerOptimizer:
         for group in current["groups"]:
             same = [other for other in self._loaded["groups"] if set(other["names"]) & set(group["names"])]
             if same and "options" in same[0]:  # once: later the options are those that the run has come to
-                group["options"] = same[0].pop("options")
+                group["options"] = {**group["options"], **same[0].pop("options")}
         for group in current["groups"]:  # a state of before plain numbers had a pace goes on at its own
             if before := self._unpaced.intersection(group["names"]):
                 group["options"]["pace"] = 1.0

@@ -22,6 +22,8 @@ FAR = 100.0
 NARROW = 0.1
 """The deviation below which a feature counts as so wide: a narrow one grows soon, and the rate knows no unit."""
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
 MOST_AT_ONCE = 0.5
 """How far one step may move all units of a first layer; their sums are of about 1."""
 
@@ -77,10 +79,12 @@ def warn_of_offset(discriminator: Discriminator, real: dict[str, Tensor]) -> Non
         discriminator: The discriminator, which has been run and is trained by the default optimizer.
         real: Real rows by site.
     """
+    if any(isinstance(module, BATCH_NORMS) for module in discriminator.modules):  # they take such a shift away
+        return
     for site, rows in real.items():
         if not rows.is_floating_point() or len(rows) < FEWEST_ROWS or rows[0].numel() < FEWEST_PIXELS:
             continue
-        flat = rows.flatten(1)
+        flat = _rows(rows)
         means, varying = flat.mean(0), flat.var(0, correction=0).sum()
         at_once = default_rate(0.0) * float(means.abs().sum())
         if at_once < MOST_AT_ONCE or means.square().sum() < varying or not _is_read_as_it_is(discriminator, real, flat):
@@ -97,14 +101,14 @@ def warn_of_offset(discriminator: Discriminator, real: dict[str, Tensor]) -> Non
 
 
 def _is_read_as_it_is(discriminator: Discriminator, real: dict[str, Tensor], flat: Tensor) -> bool:
-    """Whether a linear layer's inputs begin or end with rows as they are."""
+    """Whether a linear layer that is trained has inputs that begin or end with rows as they are."""
     found = []
 
     def see(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if isinstance(module, nn.Linear) and inputs and isinstance(inputs[0], Tensor) and inputs[0].dim() == 2:
-            size, read = flat.shape[1], inputs[0]
-            parts = (read[:, :size], read[:, -size:])
-            found.append(any(part.shape == flat.shape and torch.equal(part, flat.to(part)) for part in parts))
+        read = inputs[0] if inputs and isinstance(module, nn.Linear) and module.weight.requires_grad else None
+        if isinstance(read, Tensor) and read.dim() == 2:
+            parts = (read[:, : flat.shape[1]], read[:, -flat.shape[1] :])
+            found.append(any(part.shape == flat.shape and torch.equal(part.double(), flat) for part in parts))
 
     handles = [module.register_forward_pre_hook(see) for module in discriminator.modules]
     try:
