@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from pyro_gan.checks import is_real_number, shown
-from pyro_gan.players.batch import Batch, as_batch, is_array, mapped, number_of_rows
+from pyro_gan.players.batch import Batch, as_batch, fixed_order, is_array, mapped, number_of_rows
 from pyro_gan.training.invalid import Invalid, without_invalid
 
 FEWEST_ROWS = 20
@@ -57,7 +57,7 @@ def kept_apart(
     rows = without_invalid(rows, 1)
     total = number_of_rows(rows)
     number = _number(held_out, total)
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(SEED), device="cpu").to(device)
+    order = fixed_order(total, SEED).to(device)
     train, apart = order[: total - number], order[total - number :]
     return Parts(mapped(rows, lambda each: each[train]), mapped(rows, lambda each: each[apart]), transform)
 

@@ -27,7 +27,7 @@ from pyro_gan.criticism.findings import (
 from pyro_gan.inference.apart import FEWEST_ROWS, SEED, Parts
 from pyro_gan.inference.compared import Compared, Pairs, Rows, place_of
 from pyro_gan.inference.verdict import Report
-from pyro_gan.players.batch import Batch, as_batch, mapped, named, number_of_rows, tensors_of
+from pyro_gan.players.batch import Batch, as_batch, fixed_order, mapped, named, number_of_rows, tensors_of
 from pyro_gan.players.discriminator import Discriminator
 from pyro_gan.players.exclusive import process_wide
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
@@ -210,8 +210,7 @@ def _few(rows: Batch) -> Batch:
 
 def _some(rows: Batch, most: int) -> Batch:
     """At most so many rows, in an order that is random but always the same."""
-    generator = torch.Generator().manual_seed(SEED)
-    order = torch.randperm(number_of_rows(rows), generator=generator, device="cpu")[:most]
+    order = fixed_order(number_of_rows(rows), SEED)[:most]
     return mapped(rows, lambda each: each[order.to(each.device)])
 
 

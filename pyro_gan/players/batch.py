@@ -89,6 +89,11 @@ def concatenated(batches: Sequence[Batch]) -> Batch:
     return rows if isinstance(batches[0], dict) else tuple(rows.values())
 
 
+def fixed_order(number: int, seed: int) -> Tensor:
+    """An order of so many rows that is random, but always the same, on the host."""
+    return torch.randperm(number, generator=torch.Generator().manual_seed(seed), device="cpu")
+
+
 def named(batch: Batch) -> Iterable[tuple[Any, Tensor]]:
     """The elements of a minibatch with their names, or numbers."""
     return batch.items() if isinstance(batch, dict) else enumerate(batch)

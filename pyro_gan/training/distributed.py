@@ -62,9 +62,7 @@ class Together:
             there = None if many is None else many()
             if there is not None:
                 return there
-            device = next(iter(tensors_of(batch))).device
-            every = concatenated(self.processes.gathered(mapped(batch, Tensor.cpu)))
-            return mapped(every, lambda rows: rows.to(device))
+            return joined(self.processes, batch)
 
         return gathered
 
@@ -214,3 +212,10 @@ def _in_slots(found: Gradients, slots: list[list[int]], rank: int, dtype: torch.
         values = resized(logits.detach(), sizes[rank]).to(dtype)
         parts.append(torch.cat([values.new_zeros(before), values, values.new_zeros(after)]))
     return parts
+
+
+def joined(processes: Processes, batch: Batch) -> Batch:
+    """The rows of all processes' minibatches, one process after the other; all of them come here."""
+    device = next(iter(tensors_of(batch))).device
+    every = concatenated(processes.gathered(mapped(batch, Tensor.cpu)))
+    return mapped(every, lambda rows: rows.to(device))

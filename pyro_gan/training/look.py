@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from pyro_gan.players.batch import Batch
 from pyro_gan.players.discriminator import check_logits
 from pyro_gan.players.first_look import builds_itself_later, kept_random_state
 from pyro_gan.training.cautions import caution, warn_of_ignored
+from pyro_gan.training.distributed import joined
 from pyro_gan.training.samples import Samples
 from pyro_gan.training.step import Game, Step
 from pyro_gan.training.units import warn_of_offset, warn_of_units
@@ -130,14 +131,8 @@ def samples_to_build_by(step: Step, of_many: Samples | None, own: Samples) -> Sa
     processes = None if step.together is None else step.together.processes
     if processes is None or not processes.greatest(of_many is None)[0]:
         return of_many or own
-    device = next(iter(own.real.values())).device
-    sent = [{site: rows.detach().cpu() for site, rows in sample.items()} for sample in own[:2]]
-    every = processes.gathered(sent)
-    real, fake = (
-        {site: torch.cat([each[which][site] for each in every]).to(device) for site in sample}
-        for which, sample in enumerate(sent)
-    )
-    return own._replace(real=real, fake=fake)
+    real, fake = (joined(processes, {site: rows.detach() for site, rows in sample.items()}) for sample in own[:2])
+    return own._replace(real=cast(dict[str, Tensor], real), fake=cast(dict[str, Tensor], fake))
 
 
 def first_rows(game: Unmet, samples: Samples) -> dict[str, Tensor]:

@@ -75,12 +75,16 @@ def _compared(
     one: dict[str, Any], other: dict[str, Any], kind: str, without: Collection[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options that count: another version of torch may have more of them, which then have to be off."""
-    names = [
-        name
-        for name in one.keys() | other.keys()
-        if name not in without and ((name in one and name in other) or not _is_off(kind, name, {**one, **other}[name]))
-    ]
-    return tuple({name: each[name] for name in sorted(names) if name in each} for each in (one, other))  # type: ignore[return-value]
+    both = one.keys() & other.keys()
+    mine, theirs = (
+        {
+            name: each[name]
+            for name in sorted(each)
+            if name not in without and (name in both or not _is_off(kind, name, each[name]))
+        }
+        for each in (one, other)
+    )
+    return mine, theirs
 
 
 def _is_off(kind: str, name: str, value: Any) -> bool:

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from pyro_gan.players.batch import Batch, as_batch, concatenated, mapped, named, number_of_rows, row_types
+from pyro_gan.players.batch import Batch, as_batch, concatenated, fixed_order, mapped, named, number_of_rows, row_types
 from pyro_gan.players.first_look import RandomStates, random_states, set_random_states
 
 SEED = 1
@@ -171,9 +171,7 @@ class Gathered(Stream):
         return self.others[torch.randperm(len(self.others), device=self.device, generator=generator)]
 
     def _leave_out(self, number: int) -> None:
-        places = torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(SEED), device="cpu").to(
-            self.device
-        )
+        places = fixed_order(self.num_rows, SEED).to(self.device)
         self.apart, self.others = places[:number], places[number:]
 
 
