@@ -64,8 +64,9 @@ class Processes:
     def greatest(self, *numbers: float) -> list[float]:
         """The greatest of all processes' numbers, one by one."""
         values = torch.tensor(numbers, dtype=torch.float64, device="cpu")
-        distributed.all_reduce(values, distributed.ReduceOp.MAX, group=self.hosts)
-        return values.tolist()
+        every = [torch.empty_like(values) for _ in range(self.size)]
+        distributed.all_gather(every, values, group=self.hosts)  # of few numbers gloo makes it sooner than a reduction
+        return torch.stack(every).amax(0).tolist()
 
     def gathered(self, value: Any) -> list[Any]:
         """A value of each process, by rank; tensors come on the host."""
@@ -155,10 +156,9 @@ def _meeting(place: Any, name: str, rank: int, size: int, timeout: timedelta) ->
 
 def _timeout() -> timedelta:
     """How long processes wait for each other in the group that all are in."""
-    group: Any = distributed.group.WORLD
     for device in ("cpu", "cuda"):
         with suppress(AttributeError, RuntimeError):  # it has no such device, or its backend does not tell
-            return group._get_backend(torch.device(device)).options._timeout
+            return _world()._get_backend(torch.device(device)).options._timeout
     return TIMEOUT
 
 
@@ -256,6 +256,11 @@ def _leave() -> None:
         distributed.destroy_process_group()
 
 
+def _world() -> Any:
+    """The group that all processes are in, whose type torch leaves open."""
+    return distributed.group.WORLD
+
+
 _together: list[Processes] = []
 """The processes over whose rows statistics are taken now, innermost last."""
 
@@ -277,33 +282,69 @@ def as_one(processes: Processes | None) -> Iterator[None]:
         _together.pop()
 
 
-def variances_of(rows: Tensor) -> Tensor:
+def variances_of(rows: Tensor) -> Callable[[], Tensor]:
     """Each feature's variance over the rows of all processes, divided by their number, as constants.
 
+    Like all of these it asks the others at once, and what it returns waits for them: work in between costs no waiting.
+
     Args:
         rows: Rows, with shape `(num_rows, *event_shape)`; the result has the shape `event_shape`.
     """
-    rows = rows.detach()
     if not _together:
-        return rows.var(0, correction=0)
-    variance, mean = torch.var_mean(rows, 0, correction=0)
+        return lambda: rows.detach().var(0, correction=0)
+    every = _gathered(_moments(rows))
+    return lambda: _variances(every()).to(rows.dtype)
+
+
+def ranges_of(rows: Tensor) -> Callable[[], Tensor]:
+    """The difference of each feature's largest and smallest number over the rows of all processes, as constants.
+
+    Args:
+        rows: Rows, with shape `(num_rows, *event_shape)`; the result has the shape `event_shape`.
+    """
+    ends = _ends(rows)
+    if not _together:
+        return lambda: ends.sum(0)
+    every = _gathered(ends)
+    return lambda: every().amax(0).sum(0)
+
+
+def variances_and_ranges_of(rows: Tensor, others: Tensor) -> Callable[[], tuple[Tensor, Tensor]]:
+    """The variances of rows and the ranges of others, by one message.
+
+    Args:
+        rows: Rows, with shape `(num_rows, *event_shape)`; the results have the shape `event_shape`.
+        others: Rows of the same features.
+    """
+    if not _together:
+        return lambda: (variances_of(rows)(), ranges_of(others)())
+    moments, ends = _moments(rows), _ends(others)
+    every = _gathered(torch.cat([moments, ends.to(moments.dtype)]))
+
+    def both() -> tuple[Tensor, Tensor]:
+        of_rows, of_others = every().split([len(moments), len(ends)], 1)
+        return _variances(of_rows).to(rows.dtype), of_others.amax(0).sum(0).to(others.dtype)
+
+    return both
+
+
+def _moments(rows: Tensor) -> Tensor:
+    """The sums of rows, of their squares and of ones, with shape `(3, *event_shape)`."""
+    variance, mean = torch.var_mean(rows.detach(), 0, correction=0)
     mean, number = mean.double(), torch.full_like(mean, len(rows), dtype=torch.float64)
-    sums = torch.stack([number * mean, number * (variance + mean.square()), number])
-    total, squares, number = _reduced(sums, "sum").unbind()
-    return (squares / number - (total / number).square()).clamp_min(0.0).to(rows.dtype)
+    return torch.stack([number * mean, number * (variance + mean.square()), number])
 
 
-def ranges_of(rows: Tensor) -> Tensor:
-    """The difference of each feature's largest and smallest number over the rows of all processes.
+def _variances(moments: Tensor) -> Tensor:
+    """The variances over all processes' rows, from their moments with shape `(num_processes, 3, *event_shape)`."""
+    total, squares, number = moments.sum(0).unbind()
+    return (squares / number - (total / number).square()).clamp_min(0.0)
 
-    Args:
-        rows: Rows, with shape `(num_rows, *event_shape)`; the result has the shape `event_shape`.
-    """
-    largest, smallest = rows.amax(0), rows.amin(0)
-    if not _together:
-        return largest - smallest
-    ends = _reduced(torch.stack([largest, -smallest]), "max")
-    return ends[0] + ends[1]
+
+def _ends(rows: Tensor) -> Tensor:
+    """The largest numbers of rows, and the smallest with another sign, with shape `(2, *event_shape)`."""
+    rows = rows.detach()
+    return torch.stack([rows.amax(0), -rows.amin(0)])
 
 
 def rows_of_all(rows: Tensor) -> Tensor:
@@ -314,23 +355,31 @@ def rows_of_all(rows: Tensor) -> Tensor:
     """
     if not _together:
         return rows
-    size, rank = _together[-1].size, _together[-1].rank
+    rank = _together[-1].rank
     rows = rows.detach()
-    numbers = torch.zeros(size, dtype=torch.int64, device=rows.device)
-    numbers[rank] = len(rows)
-    counts = _reduced(numbers, "sum").tolist()
+    counts = _gathered(torch.tensor(len(rows), device=rows.device))().tolist()
     places = rows.new_zeros(sum(counts), *rows.shape[1:])
     start = sum(counts[:rank])
     places[start : start + len(rows)] = rows
-    return _reduced(places, "sum")
+    return _made("all_reduce", places, "sum")()
 
 
-def _reduced(values: Tensor, how: str) -> Tensor:
-    """A reduction that a compiler can follow, which the in-place ones of torch.distributed are not made for."""
+def _gathered(values: Tensor) -> Callable[[], Tensor]:
+    """What waits for the values of all processes, by rank along a new first dimension."""
+    return _made("all_gather_tensor", values[None], 0)
+
+
+def _made(collective: str, values: Tensor, how: Any) -> Callable[[], Tensor]:
+    """What waits for what a collective makes, one that a compiler can follow, for which the in-place ones are not made.
+
+    Args:
+        collective: Its name.
+        values: This process's.
+        how: Its argument beside them.
+    """
     from torch.distributed import _functional_collectives as collectives
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about itself
-        group: Any = distributed.group.WORLD
-        reduced = collectives.all_reduce(values.contiguous(), how, group)
-        return collectives.wait_tensor(reduced)
+        made = getattr(collectives, collective)(values.contiguous(), how, _world())
+    return lambda: collectives.wait_tensor(made)

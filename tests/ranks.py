@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorData
 from waiting import absent, killed, patient, simulated
 
 from pyro_gan import GANInference, processes
-from pyro_gan.callbacks import EndBeforeOverfitting, Evaluate, KeepBest, StopWhen, WriteCSV
+from pyro_gan.callbacks import Callback, EndBeforeOverfitting, Evaluate, KeepBest, StopWhen, WriteCSV
 from pyro_gan.inference.contrast import AdaptiveContrast
 from pyro_gan.inference.energy import energy_score
 from pyro_gan.losses import Wasserstein
@@ -185,6 +185,28 @@ def ended_early(folder):
     return processes.found().gathered(inference.num_steps_taken)
 
 
+class Asked(Callback):
+    """Sends the second process a request to end after step 40, and never ends a run by itself."""
+
+    ends_runs = False
+
+    def on_step(self, inference):
+        if place()[0] == 1 and inference.clock.step == 40:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def asked_to_end(folder):
+    """The steps of a run that one process is asked to end, and how often the processes have asked each other."""
+    inference, asks, greatest = gaussian(), [], processes.Processes.greatest
+    processes.Processes.greatest = lambda self, *numbers: asks.append(numbers) or greatest(self, *numbers)
+    try:
+        inference.run(torch.arange(20.0), num_steps=100_000, batch_size=2, callbacks=Asked(), progress=False)
+    except SystemExit as error:
+        return processes.found().gathered((inference.num_steps_taken, len(asks), error.code))
+    finally:
+        processes.Processes.greatest = greatest
+
+
 def other_networks(folder):
     """The errors of processes whose networks have other widths."""
     inference = gaussian(width=8 + place()[0])
@@ -305,7 +327,7 @@ def statistics(folder):
         (gradient,) = torch.autograd.grad(score, moved)
         energy = energy_score({"z": rows + 1}, {"z": rows - 1}, {"z": rows}, supports)
         mean = AdaptiveContrast(supports, {"z": rows}).normal.mean
-        return [variances_of(rows), ranges_of(rows), rows_of_all(rows), mean, energy, gradient]
+        return [variances_of(rows)(), ranges_of(rows)(), rows_of_all(rows), mean, energy, gradient]
 
     with processes.as_one(processes.found()):
         of_all = found(own)
@@ -330,6 +352,7 @@ def quick(folder):
         normalized,
         reported,
         ended_early,
+        asked_to_end,
         labelled,
     ]
     return {each.__name__: each(folder) for each in every}

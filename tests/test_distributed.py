@@ -237,6 +237,14 @@ def test_a_device_is_that_of_the_local_rank(monkeypatch):
         resolve_device("cuda", None)
 
 
+def test_where_no_callback_may_end_a_run_processes_ask_each_other_seldom_and_end_at_the_same_step(found):
+    first, second = found[0]["asked_to_end"]
+    assert first == second
+    num_steps, num_asks, code = first
+    assert 40 <= num_steps < 100_000 and code == 143
+    assert num_asks < num_steps / 3  # after 1, 2, 4, 8, ... steps
+
+
 def test_one_that_raises_ends_the_other_with_its_name(tmp_path):
     process = launched("kept", tmp_path, PYRO_GAN_TEST_ACT="raise")
     _, errors = process.communicate(timeout=60)

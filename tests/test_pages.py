@@ -19,7 +19,17 @@ ROOMS = [
 CLOSED = {"checks", "players", "training"}
 """Rooms that need not be opened."""
 PARTS = {"describe", "progress_callbacks", "MNIST_FILES", "MNIST_MIRRORS"}
-PARTS |= {"quiet", "agreed", "as_one", "variances_of", "ranges_of", "rows_of_all", "store", "key"}
+PARTS |= {
+    "quiet",
+    "agreed",
+    "as_one",
+    "variances_of",
+    "ranges_of",
+    "variances_and_ranges_of",
+    "rows_of_all",
+    "store",
+    "key",
+}
 """Names that a module shares with others of the package, and no user calls."""
 
 

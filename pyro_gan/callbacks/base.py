@@ -61,6 +61,10 @@ class Callback:
     is_side_channel = False
     """Whether it only tells or writes: where its stream or disk fails, the run then goes on without it."""
 
+    ends_runs = True
+    """Whether :meth:`on_step` may return `True`. Where none of several processes has such a callback, they need not ask
+    each other after every step."""
+
     def on_start(self, inference: Inference, num_steps: int) -> None:
         """Before the first of the `num_steps` steps of a run."""
 

@@ -31,6 +31,8 @@ class ScaleNoise(Callback):
         Guo et al. (2017), "On Calibration of Modern Neural Networks", section 4.2: temperatures.
     """
 
+    ends_runs = False
+
     def __init__(self, early: EndBeforeOverfitting, scale: Callable[[], Tensor | None]) -> None:
         self.early = early
         self.scale = scale

@@ -34,6 +34,8 @@ class Evaluate(Callback):
         'error'
     """
 
+    ends_runs = False
+
     def __init__(
         self,
         criticism: Callable[[Any, Any], Any],
@@ -74,6 +76,7 @@ class SaveSamples(Callback):
     """
 
     is_side_channel = True
+    ends_runs = False
 
     def __init__(
         self,
@@ -140,6 +143,8 @@ class KeepBest(Callback):
         value: The best number so far, or `None`.
         step: The step at which it was noted, 0 before there is one.
     """
+
+    ends_runs = False
 
     def __init__(self, name: str, *, smaller_is_better: bool = False) -> None:
         if not isinstance(name, str):

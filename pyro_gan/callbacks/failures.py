@@ -71,6 +71,8 @@ class WarnOfFailures(Callback):
     drift: Drift | None = None
     """What was found when a run had come to its end."""
 
+    ends_runs = False
+
     def on_start(self, inference: Inference, num_steps: int) -> None:
         self.told: set[str] = set()
         self.first = len(inference.history["step"])

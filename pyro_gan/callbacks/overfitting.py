@@ -41,6 +41,8 @@ class EndBeforeOverfitting(Callback):
         Prechelt (1998), "Early Stopping, But When?".
     """
 
+    ends_runs = False
+
     def __init__(self, scores: Callable[[], Tensor | None]) -> None:
         self.scores = scores
 

@@ -20,6 +20,7 @@ class ProgressBar(Callback):
     """A tqdm bar, in a terminal or a notebook, with both losses and the discriminator's mean probabilities."""
 
     is_side_channel = True
+    ends_runs = False
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
         total, done = inference.clock.num_steps, inference.clock.done
@@ -44,6 +45,7 @@ class ProgressLines(Callback):
     """
 
     is_side_channel = True
+    ends_runs = False
 
     def __init__(self, every: int | None = None) -> None:
         self.every = None if every is None else positive_integer("print_every", every)
@@ -71,6 +73,7 @@ class CompilationTime(Callback):
     """A line that tells how long compiling took, whenever something has been compiled."""
 
     is_side_channel = True
+    ends_runs = False
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
         self.told = inference.seconds_to_compile()

@@ -21,6 +21,7 @@ class WriteCSV(Callback):
     """
 
     is_side_channel = True
+    ends_runs = False
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
@@ -56,6 +57,7 @@ class TensorBoard(Callback):
     """
 
     is_side_channel = True
+    ends_runs = False
 
     def __init__(
         self,

@@ -15,6 +15,8 @@ class FallingRates(Callback):
     steps one by one, start at the full rates.
     """
 
+    ends_runs = False
+
     def on_start(self, inference: Inference, num_steps: int) -> None:
         self._set(inference, inference.clock.progress)
 
@@ -45,6 +47,8 @@ class FinalMean(Callback):
     Raises:
         ValueError: `part` is out of range.
     """
+
+    ends_runs = False
 
     def __init__(self, part: float = 0.25, *, defaults_only: bool = False) -> None:
         if not is_real_number(part) or not 0 < part <= 1:

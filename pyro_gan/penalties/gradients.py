@@ -190,13 +190,14 @@ class SquaredGradient(SitePenalty):
         Returns:
             The penalties, with shape `(num_rows,)`.
         """
+        weights = [mean_weights(reference[site], real[site]) for site in sites] if self.relative else []
         gradients = _gradients(logits, [rows[site] for site in sites])
         half = (self._weight / 2).to(logits.dtype)
         if not self.relative:
             return half * reduce(add, [gradient.square().sum(1) for gradient in gradients])
         squares = [
-            gradient.shape[1] * (gradient.square() @ mean_weights(reference[site], real[site]).to(gradient.dtype))
-            for site, gradient in zip(sites, gradients, strict=True)
+            gradient.shape[1] * (gradient.square() @ weights_of_site().to(gradient.dtype))
+            for weights_of_site, gradient in zip(weights, gradients, strict=True)
         ]
         return half * reduce(add, squares)
 
@@ -335,7 +336,7 @@ class GradientPenalty(SitePenalty):
         rows = _interpolate(real, fake, sites)
         gradients = _gradients(judge(rows), [rows[site] for site in sites])
         if self.relative:
-            deviations = [mean_weights(torch.cat([real[site], fake[site]]), real[site]).sqrt() for site in sites]
+            deviations = [mean_weights(torch.cat([real[site], fake[site]]), real[site])().sqrt() for site in sites]
             gradients = [gradient * each for gradient, each in zip(gradients, deviations, strict=True)]
         excess = _norms(gradients) - self.target
         return self.weight * (excess.clamp(min=0) if self.one_sided else excess).square()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_gan.penalties.base import InCoordinates, Judgement
-from pyro_gan.processes import ranges_of, variances_of
+from pyro_gan.processes import ranges_of, variances_and_ranges_of, variances_of
 
 FEWEST_PIXELS = 64
 """The number of features from which on they may be pixels, which share one scale."""
@@ -24,17 +24,25 @@ Critic = Callable[[dict[str, Tensor]], Tensor]
 """From rows or coordinates by site to logits."""
 
 
-def mean_weights(rows: Tensor, real: Tensor) -> Tensor:
+def mean_weights(rows: Tensor, real: Tensor) -> Callable[[], Tensor]:
     """Each feature's variance, as constants with shape `(num_features,)`; that of all together where they are pixels.
+
+    What is returned gives them; where several processes train together it waits for the others.
 
     Args:
         rows: The rows whose variances they are, with shape `(num_rows, *event_shape)`.
         real: The real rows, likewise.
     """
-    variances = variances_of(rows).flatten()
-    if len(variances) < FEWEST_PIXELS:
-        return variances
-    return torch.where(are_in_one_unit(real), variances.mean(), variances)
+    if rows[0].numel() < FEWEST_PIXELS:
+        variances = variances_of(rows)
+        return lambda: variances().flatten()
+    both = variances_and_ranges_of(rows, _of_fractions(real))
+
+    def weights() -> Tensor:
+        variances, ranges = (each.flatten() for each in both())
+        return torch.where(_are_of_one_size(ranges), variances.mean(), variances)
+
+    return weights
 
 
 def are_in_one_unit(real: Tensor) -> Tensor:
@@ -46,8 +54,14 @@ def are_in_one_unit(real: Tensor) -> Tensor:
     Args:
         real: Rows, with shape `(num_rows, *event_shape)`.
     """
-    real = real.detach() if real.is_floating_point() else real.double()
-    ranges = ranges_of(real).flatten()
+    return _are_of_one_size(ranges_of(_of_fractions(real))().flatten())
+
+
+def _of_fractions(rows: Tensor) -> Tensor:
+    return rows.detach() if rows.is_floating_point() else rows.double()
+
+
+def _are_of_one_size(ranges: Tensor) -> Tensor:
     varying = ranges > 0
     typical, largest = torch.where(varying, ranges, torch.nan).nanmedian(), ranges.max()
     num_small = (varying & (ranges < largest / MUCH_SMALLER)).sum()

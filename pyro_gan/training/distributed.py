@@ -33,7 +33,7 @@ class Together:
         self._met: list[int] = []
         """The identities of the parameters that were the same on all processes."""
         self._slots: dict[tuple[bool, ...], list[list[int]]] = {}
-        """How many logits each process has room for, by what there is."""
+        """How many rows each process had at first, and how many logits it has room for, by what there is."""
 
     def meet(self, players: Mapping[str, Player], device: torch.device) -> None:
         """Where parameters are new: see that all processes have the same ones, and give them the first one's values.
@@ -96,13 +96,15 @@ class Together:
         there = (found.penalty is not None, found.real_logits is not None)
         slots = self._slots.get(there)
         if slots is None:
-            slots = self._slots[there] = self.processes.gathered([len(logits) for logits in _logits(found)])
+            sizes = [num_rows, *[len(logits) for logits in _logits(found)]]
+            slots = self._slots[there] = self.processes.gathered(sizes)
         flat, lengths = self._packed(found, own, leaves, slots)
         gradient, numbers, weight, is_used, checks, *logits = flat.split(lengths)
         checks[self.processes.rank] = numbers[0]  # NaN and infinity stay in sums
         checks[self.processes.size + self.processes.rank] = gradient.sum() + numbers.sum()
-        for each in (gradient, numbers, weight):
-            each.mul_(num_rows)
+        if num_rows != slots[0][0]:  # by which it would be divided again
+            for each in (gradient, numbers, weight):
+                each.mul_(num_rows / slots[0][0])
         self.processes.add(flat)
         for each in (gradient, numbers):
             each.div_(weight)
@@ -207,7 +209,7 @@ def _in_slots(found: Gradients, slots: list[list[int]], rank: int, dtype: torch.
     """The logits at the place of this process among those of all, which are 0; of another number cut or repeated."""
     parts = []
     for number, logits in enumerate(_logits(found)):
-        sizes = [each[number] for each in slots]
+        sizes = [each[number] for _, *each in slots]
         before, after = sum(sizes[:rank]), sum(sizes[rank + 1 :])
         values = resized(logits.detach(), sizes[rank]).to(dtype)
         parts.append(torch.cat([values.new_zeros(before), values, values.new_zeros(after)]))

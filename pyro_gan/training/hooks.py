@@ -13,6 +13,8 @@ class Hooks(Protocol):
 
     is_side_channel: bool
     """Whether it only tells or writes, so that a run goes on where it can not."""
+    ends_runs: bool
+    """Whether its `on_step` may return `True`."""
 
     def on_start(self, inference: Any, num_steps: int) -> None:
         """Before the first step."""
@@ -73,6 +75,8 @@ class Callbacks:
         self.processes = processes
         speaks = processes is None or processes.is_first
         self.callbacks = tuple(callback for callback in callbacks if speaks or not callback.is_side_channel)
+        self.may_end = any(callback.ends_runs for callback in self.callbacks)
+        """Whether one of them may end the run."""
         self._started: list[Hooks] = []
         self._failed: set[int] = set()
 

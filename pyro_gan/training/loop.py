@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from time import perf_counter
 from typing import Protocol
 
 from pyro_gan.penalties import Penalty, PenaltyFunction
@@ -17,31 +18,51 @@ from pyro_gan.training.noise import separate_noise
 from pyro_gan.training.record import Recorded, Recorder, StepRecord
 from pyro_gan.training.resuming import Keeper, Point, Resumable, go_on
 
+PAUSE = 1.0
+"""Seconds between two times at which processes ask each other whether a signal has come."""
+
 
 class Ending:
-    """Whether a run ends before its time, on which all processes agree after each step.
+    """Whether a run ends before its time, on which all processes agree at the same step.
+
+    Asking costs a message. So where no callback may end the run they ask at some steps only, a pause apart; which ones
+    is reckoned from the slowest process's seconds a step, and at most twice as many steps apart as the time before.
 
     Args:
         interrupts: What this process was interrupted by.
         processes: All of them, or `None` where there is one.
+        may_end: Whether a callback of this process may end the run.
     """
 
-    def __init__(self, interrupts: Interrupts, processes: Processes | None) -> None:
+    def __init__(self, interrupts: Interrupts, processes: Processes | None, may_end: bool) -> None:
         self.interrupts = interrupts
         self.processes = processes
+        self.may_end = may_end
+        self._is_ended = False
+        self._num_waited, self._num_to_wait = 0, 1
+        self._began = perf_counter()
 
-    def agreed(self, is_ended: bool) -> tuple[bool, int | None]:
+    def agreed(self, is_ended: bool, num_left: int) -> tuple[bool, int | None]:
         """Whether a callback of any process ends the run, and the number of a signal that any has caught.
 
         Args:
             is_ended: Whether one of this process does.
+            num_left: The steps that are left; where there are none, all ask.
         """
         caught = self.interrupts.caught
         if self.processes is None:
             return is_ended, caught
-        ends, number = self.processes.greatest(is_ended, caught or 0)
+        self._is_ended |= is_ended
+        self._num_waited += 1
+        if self._num_waited < self._num_to_wait and num_left:
+            return False, None
+        seconds = (perf_counter() - self._began) / self._num_waited
+        may_end, ends, number, seconds = self.processes.greatest(self.may_end, self._is_ended, caught or 0, seconds)
         if number and caught is None:
             self.interrupts.caught = int(number)
+        self._num_to_wait = 1 if may_end else min(2 * self._num_waited, int(PAUSE / seconds))
+        self._num_waited = 0
+        self._began = perf_counter()
         return bool(ends), int(number) or None
 
 
@@ -106,7 +127,7 @@ def train(
                 with one_for_all(processes, lambda: f"at step {inference.num_steps_taken}"):
                     if processes is not None:
                         separate_noise(processes, inference.device)
-                    caught = _take_steps(inference, batches, told, Ending(interrupts, processes), keeper)
+                    caught = _take_steps(inference, batches, told, Ending(interrupts, processes, told.may_end), keeper)
             except BaseException as error:
                 with suppress(ValueError):  # an update that is not finite is not what ended the run
                     recorder.read()
@@ -140,11 +161,11 @@ def _take_steps(
 ) -> int | None:
     """Take the steps that are left, until a callback or an interrupt ends the run; its number is returned."""
     clock, recorder, first = inference.clock, inference.recorder, inference.clock.done
-    is_ended, caught = ending.agreed(False)
+    is_ended, caught = ending.agreed(False, clock.num_left)
     while clock.num_left and not is_ended and caught is None:
         recorder.unread.append(_take_step(inference, batches, recorder))
         clock.tick()
-        is_ended, caught = ending.agreed(told.step())
+        is_ended, caught = ending.agreed(told.step(), clock.num_left)
         is_kept = keeper is not None and keeper.is_due()
         if is_kept or recorder.is_due():
             _read(recorder, told)
