@@ -54,6 +54,7 @@ ORDER = [
         "training.optimizer_state",
         "training.optimizers",
         "training.record",
+        "training.zeros",
         "training.step",
         "training.distributed",
         "training.failing",

@@ -32,6 +32,7 @@ from pyro_gan.training.optimizers import PlayerOptimizer
 from pyro_gan.training.reach import Reach
 from pyro_gan.training.record import StepRecord
 from pyro_gan.training.samples import Samples
+from pyro_gan.training.zeros import without_zeros
 
 
 class Game(Protocol):
@@ -137,8 +138,7 @@ class Step:
 
     def seconds_to_compile(self) -> float:
         """How long compiling has taken."""
-        functions = (self.for_discriminator, self.for_generator)
-        return sum(float(getattr(function, "seconds", 0.0)) for function in functions)
+        return sum(float(getattr(each, "seconds", 0.0)) for each in (self.for_discriminator, self.for_generator))
 
     def take(self, for_discriminator: Sequence[Batch], for_generator: Sequence[Batch]) -> StepRecord:
         """Update the discriminator once on each of its minibatches, then the generator's side on each of its own.
@@ -358,7 +358,7 @@ class Step:
             for judgement in judgements
             if _covers(given, judgement)
         ]
-        return reduce(add, terms) if terms else None
+        return without_zeros(reduce(add, terms)) if terms else None
 
 
 def _for_all_updates(given: PenaltyFunction, term: Tensor) -> Tensor:
