@@ -49,10 +49,13 @@ def kinds(inference):
 
 
 class Cut(Callback):
-    """Interrupts a run after its second step."""
+    """Interrupts a run after so many steps."""
+
+    def __init__(self, num_steps=2):
+        self.num_steps = num_steps
 
     def on_step(self, inference):
-        if inference.clock.done == 2:
+        if inference.clock.done == self.num_steps:
             raise KeyboardInterrupt
 
 
@@ -212,6 +215,34 @@ def test_what_is_met_counts_once_it_is_noted():
     other = Known()
     other.load_state_dict(known.state_dict())
     assert other.conditions == known.conditions and other.met("labels") == []
+
+
+def test_what_is_met_and_not_noted_is_in_the_state():
+    known, other = Known(), Known()
+    known.meet({"labels": torch.tensor([5, 3]), "weight": torch.ones(2)})
+    known.note("labels", torch.tensor([3]))
+    assert known.state_dict()["labels"]["met"] == [5] and "met" not in known.state_dict()["weight"]
+    other.load_state_dict(known.state_dict())
+    other.meet({"labels": torch.tensor([9])})
+    assert other.state_dict()["labels"]["met"] == [5, 9]
+    other.note("labels", None)
+    assert other.conditions["labels"].categories == (3, 5, 9) and "met" not in other.state_dict()["labels"]
+    known.meet({"labels": torch.tensor([-1])})
+    other.load_state_dict(known.state_dict())
+    other.note("labels", None)
+    assert known.state_dict()["labels"]["met"] == [5, 1000] and other.conditions["labels"].categories == ()
+
+
+def test_a_run_that_goes_on_in_another_process_knows_what_came_before_it_was_cut_off(tmp_path):
+    labels = torch.tensor([0, 1, 2]).repeat_interleave(32)
+    options = {"num_steps": 6, "checkpoint": tmp_path, "checkpoint_every": 1, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        GANInference(conditional(9)).run(loader(labels), callbacks=Cut(5), **options)
+    pyro.clear_param_store()
+    fresh = GANInference(conditional(9))
+    fresh.run(loader(labels), **options)
+    assert fresh.state_dict()["conditions"]["labels"]["categories"] == [0, 1, 2]
+    assert fresh.sample(2, 0).shape == (2, 2)
 
 
 def test_integers_beyond_those_marked_leave_categories_open():

@@ -9,7 +9,7 @@ from pyro_gan.inference.algorithm import Algorithm
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.categories import Known
 from pyro_gan.players.conditions import Condition, asked
-from pyro_gan.processes import found, quiet
+from pyro_gan.processes import Processes, found, quiet
 from pyro_gan.training.cautions import warn_of_unseen
 
 
@@ -72,7 +72,7 @@ class Conditioned(Algorithm):
             return
         if is_over and processes is not None:
             self._told_of.update(*processes.gathered(self._told_of))
-            self.known.share(processes)
+            self.share_categories(processes)
         for name, rows in self.conditions(batch).items():
             of_all = whole(self.places_of_conditions(batch)[name])
             if not rows.is_floating_point() and (is_over or of_all is not None):
@@ -80,6 +80,10 @@ class Conditioned(Algorithm):
         if is_over:
             with quiet(processes):
                 self._tell_of_unseen()
+
+    def share_categories(self, processes: Processes) -> None:
+        """Take note of the integers that any process has met in steps; all of them come here."""
+        self.known.share(processes)
 
     def _tell_of_unseen(self) -> None:
         """Warn of categories that have no coordinate in a network that had built itself before they came."""

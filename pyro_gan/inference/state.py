@@ -122,7 +122,7 @@ def _parse(inference: Stateful, state: dict[str, Any]) -> None:
     """Read all of a state into objects of nobody, so that what can not be read is found before anything changes."""
     int(state["num_steps_taken"]), int(state["num_updates"])
     Clock().load_state_dict(state["clock"])
-    Known.read(state["conditions"])
+    Known().load_state_dict(state["conditions"])
     lengths = {len(values) for values in state["history"].values()}
     if len(lengths) != 1 or "step" not in state["history"]:
         raise _no_state()

@@ -70,12 +70,13 @@ class Known:
         return [number for number in self.met(name) if number not in kinds]
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
-        """All of it in lists, names and numbers, but for what has been met since the last note."""
+        """All of it in lists, names and numbers; `"met"` is what has come since the last note, where something has."""
         return {
             name: {
                 "shape": list(known.event_shape),
                 "dtype": str(known.dtype).removeprefix("torch."),
                 "categories": None if known.categories is None else list(known.categories),
+                **({"met": new} if (new := self._new(name)) else {}),
             }
             for name, known in self.conditions.items()
         }
@@ -94,13 +95,25 @@ class Known:
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Take over what :meth:`state_dict` returned."""
-        self.conditions, self._marks = self.read(state), {}
+        conditions, self._marks = self.read(state), {}
+        for name, known in state.items():
+            if "met" in known:
+                self._mark(name, torch.tensor(known["met"], dtype=torch.int64, device="cpu"))
+        self.conditions = conditions
+
+    def _new(self, name: str) -> list[int]:
+        """The integers that are marked and not noted; the first one beyond those that are marked stands for others."""
+        noted, marks = self.conditions[name].categories, self._marks.get(name)
+        if marks is None or noted == ():
+            return []
+        return [number for number in marks.nonzero().flatten().tolist() if number not in (noted or ())]
 
     def _mark(self, name: str, numbers: Tensor) -> None:
-        if name not in self._marks:
-            self._marks[name] = torch.zeros(MOST_CATEGORIES + 1, dtype=torch.bool, device=numbers.device)
+        before = self._marks.get(name)
+        marks = torch.zeros(MOST_CATEGORIES + 1, dtype=torch.bool, device="cpu") if before is None else before
+        self._marks[name] = marks = marks.to(numbers.device)
         is_marked = (numbers >= 0) & (numbers < MOST_CATEGORIES)
-        self._marks[name][torch.where(is_marked, numbers, MOST_CATEGORIES)] = True
+        marks[torch.where(is_marked, numbers, MOST_CATEGORIES)] = True
 
 
 def are_labels(rows: Tensor) -> bool:

@@ -43,6 +43,9 @@ class Resumable(Protocol):
     def players(self) -> Mapping[str, Player]:
         """The players by name."""
 
+    def share_categories(self, processes: Processes) -> None:
+        """Take note of the conditions that any process has met; all of them come here."""
+
 
 class Point(NamedTuple):
     """Where a run goes on."""
@@ -148,6 +151,7 @@ class Keeper:
         clock, processes = self.inference.clock, found()
         if processes is not None:
             share_buffers(processes, self.inference.players())
+            self.inference.share_categories(processes)
         places = _of_each(processes, self.batches.stream.state_dict())
         random = _of_each(processes, random_states(self.inference.device).state_dict())
         if processes is not None and not processes.is_first:
