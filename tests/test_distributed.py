@@ -51,7 +51,7 @@ def found(tmp_path_factory):
     return ran("quick", folder), folder
 
 
-COMPILED = [("gan", "default"), ("gan", "gradient penalty")]
+COMPILED = [*SOME, ("gan", "default"), ("gan", "gradient penalty")]
 
 
 def assert_two_equal_one(cases, num_steps, scenario, folder):
