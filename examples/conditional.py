@@ -1,16 +1,15 @@
 """Handwritten digits on demand: a generator that is told what to draw, by a label or by a caption.
 
 Labels, or captions such as "a handwritten seven", come with the images: `run((images, labels))`. The model makes its
-images of noise and an embedding of the condition; the discriminator sees images beside the same conditions, and has an
-embedding of its own, or builds itself (`--automatic`). With `--matching-aware` it is shown real images with another
-image's condition too, which it is to take for fake (Reed et al. 2016). With `--projection` its logit has the product of
-an embedding and of what its layers have made of the image (Miyato and Koyama 2018). Of labels as one-hot rows the
-generator also draws the middle between two, and the picture has ways from one digit to another. A classifier reads the
-digits that are drawn: are they those that were asked for?
+images of noise and an embedding of the condition. The discriminator sees images with the same conditions: its logit has
+the product of an embedding and of what its layers have made of the image (Miyato and Koyama 2018). Or it reads the
+embedding beside the pixels (`--concatenated`), or builds itself (`--automatic`). With `--matching-aware` it is shown
+real images with another image's condition too, which it is to take for fake (Reed et al. 2016). Of labels as one-hot
+rows the generator also draws the middle between two, and the picture has ways from one digit to another. A classifier
+reads the digits that are drawn: are they those that were asked for?
 
     python examples/conditional.py --data mnist --out output/conditional
     python examples/conditional.py --data mnist --matching-aware --out output/conditional
-    python examples/conditional.py --data mnist --projection --out output/conditional
     python examples/conditional.py --data mnist --matching-aware --conditions captions --out output/conditional
     python examples/conditional.py --data mnist --matching-aware --conditions one-hot --out output/conditional
 
@@ -98,10 +97,11 @@ def main(args: argparse.Namespace) -> None:
     train, test = load(args.data)
     shape = train.images.shape[1:]
     generator = Conditional(embedding(args.conditions), NOISE_SIZE, shape.numel())
-    own = Conditional(embedding(args.conditions), shape.numel(), 1)
-    if args.projection:
-        own = Projection(embedding(args.conditions, WIDTH), shape.numel())
-    discriminator = AutoDiscriminator(width=WIDTH) if args.automatic else own
+    discriminator: nn.Module = Projection(embedding(args.conditions, WIDTH), shape.numel())
+    if args.concatenated:
+        discriminator = Conditional(embedding(args.conditions), shape.numel(), 1)
+    if args.automatic:
+        discriminator = AutoDiscriminator(width=WIDTH)
 
     def model(condition: Tensor) -> Tensor:
         pyro.module("generator", generator)
@@ -138,16 +138,17 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog="Takes some five minutes on one core; on small digits one."
+        description=__doc__.splitlines()[0], epilog="Takes some four minutes on one core; on small digits one."
     )
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits", help="the data set")
     parser.add_argument(
         "--conditions", choices=["labels", "captions", "one-hot"], default="labels", help="what is told"
     )
     parser.add_argument("--matching-aware", action="store_true", help="show mismatched pairs too")
-    parser.add_argument("--projection", action="store_true", help="a discriminator that sees conditions in a product")
-    parser.add_argument("--automatic", action="store_true", help="a discriminator that builds itself: convolutions")
-    parser.add_argument("--num-steps", type=int, default=6000, help="steps of training")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--concatenated", action="store_true", help="a discriminator that reads conditions beside pixels")
+    kind.add_argument("--automatic", action="store_true", help="a discriminator that builds itself: convolutions")
+    parser.add_argument("--num-steps", type=int, default=4000, help="steps of training")
     parser.add_argument("--num-reader-steps", type=int, default=1500, help="steps of the classifier")
     parser.add_argument("--out", type=Path, default=Path("output/conditional"), help="the folder for pictures")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the run")

@@ -3,6 +3,7 @@
 import itertools
 import re
 
+import convolutions
 import digits
 import matplotlib.pyplot as plt
 import mixtures
@@ -144,6 +145,22 @@ def test_settings_vary_two_at_a_time_about_the_middle():
     for setting in tried:
         varied = {name for name in middle._fields if getattr(setting, name) != getattr(middle, name)}
         assert any(varied <= pair for pair in pairs)
+
+
+def test_discriminators_of_images_have_convolutions_only_where_they_say_so():
+    x, images = torch.rand(40, 1, 8, 8), {}
+    for way in convolutions.WAYS:
+        discriminator = convolutions.discriminator_of(way, 64)
+        assert discriminator(x).shape in ((40,), (40, 1))
+        images[way] = any(isinstance(part, torch.nn.Conv2d) for part in discriminator.modules())
+    assert images == {"connected": False, "automatic-connected": False, "automatic": True}
+
+
+def test_a_discriminator_of_convolutions_is_trained_for_as_long_as_was_asked(tmp_path):
+    convolutions.main(convolutions.parser().parse_args(["--quick", "--ways", "automatic", "--out", str(tmp_path)]))
+    (row,) = records.read(tmp_path / "convolutions.csv")
+    assert int(row["num_steps"]) > 0 and float(row["of_processor"]) > 0.0
+    assert float(row["energy"]) > 0.0 and 0.0 <= float(row["coverage"]) <= 1.0
 
 
 def test_each_way_to_show_pixels_has_a_row_that_its_seed_gives_again(tmp_path):

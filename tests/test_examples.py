@@ -16,11 +16,12 @@ RUNS = {
     "beside.py": (["--num-steps", "20", "--num-simulations", "500"], ["beside.png"]),
     "bigan.py": (["--num-steps", "20", "--num-classifier-steps", "20"], ["bigan.png"]),
     "conditional.py": (
-        ["--num-steps", "20", "--num-reader-steps", "20", "--matching-aware", "--projection"],
+        ["--num-steps", "20", "--num-reader-steps", "20", "--matching-aware"],
         ["conditional_labels_matching.png"],
     ),
     "dcgan.py": (["--num-steps", "20", "--num-reader-steps", "20", "--num-samples", "500"], ["dcgan.png"]),
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
+    "evidence/convolutions.py": (["--quick"], []),
     "evidence/digits.py": (["--quick"], ["digits_default.png", "digits_vae.png", "digits_k-means.png"]),
     "evidence/mixtures.py": (["--quick"], []),
     "evidence/pixels.py": (["--quick"], []),
