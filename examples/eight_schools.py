@@ -51,7 +51,7 @@ def nuts(num_draws: int) -> Tensor:
     kernel = NUTS(model, jit_compile=True, ignore_jit_warnings=True)
     mcmc = MCMC(kernel, num_draws, warmup_steps=max(10, num_draws // 10), disable_progbar=True)
     with warnings.catch_warnings():  # torch.jit.trace is deprecated, but eager NUTS takes many times as long
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"`torch\.jit")
         mcmc.run(EFFECTS[None])
     return flat(mcmc.get_samples())
 

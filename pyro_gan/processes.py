@@ -243,17 +243,28 @@ def initialize(timeout: timedelta = TIMEOUT) -> None:
     backend = "cpu:gloo,cuda:nccl" if has_devices else "gloo"
     with _meeting(place, "initialize", rank, size, timeout):
         distributed.init_process_group(backend, store=place, rank=rank, world_size=size, timeout=timeout)
-    _known["is_own"] = True
+    _known["own"] = _world()
 
 
 @atexit.register
 def _leave() -> None:
-    """Let go of groups before the interpreter ends, whose threads may not outlive it."""
-    if "processes" in _known:
-        _known.pop("processes").hosts = None
-    _known.pop("group", None)
-    if _known.pop("is_own", False) and distributed.is_initialized():
+    """Let go of groups before the interpreter ends, whose threads may not outlive it.
+
+    A group that goes waits for its threads, which may want the interpreter's lock to let go of a tensor. Older versions
+    of torch hold that lock meanwhile, but not where the part of a group that computes on the host is what goes last.
+    """
+    own, processes = _known.pop("own", None), _known.pop("processes", None)
+    groups = [*([] if own is None else [own]), *([] if processes is None else [processes.hosts])]
+    parts = [group._get_backend(torch.device("cpu")) for group in groups]
+    is_own = own is not None and own is _world()
+    own = None
+    _known.clear()
+    groups.clear()
+    if processes is not None:
+        processes.hosts = None
+    if is_own:
         distributed.destroy_process_group()
+    parts.clear()
 
 
 def _world() -> Any:

@@ -19,7 +19,7 @@ from shared_noise import SharedNoise
 from test_contract import CASES, DATA, MODELS, values
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
-from waiting import absent, killed, patient, simulated
+from waiting import absent, killed, patient, simulated, unfinished
 
 from pyro_gan import GANInference, processes
 from pyro_gan.callbacks import Callback, EndBeforeOverfitting, Evaluate, KeepBest, StopWhen, WriteCSV
@@ -385,7 +385,7 @@ def kept(folder):
     return values(inference), inference.history["discriminator_loss"], inference.num_steps_taken
 
 
-SCENARIOS = {each.__name__: each for each in (quick, equal, compiled, kept, patient, absent, killed)}
+SCENARIOS = {each.__name__: each for each in (quick, equal, compiled, kept, patient, absent, killed, unfinished)}
 
 
 def main(name, folder):

@@ -292,6 +292,10 @@ def test_one_that_never_comes_is_named(tmp_path):
     assert text.startswith("rank 1 did not come to train with rank 0 within 3 s. Have every process call run")
 
 
+def test_processes_end_while_a_message_is_under_way(tmp_path):
+    assert ran("unfinished", tmp_path) == 2
+
+
 @pytest.mark.slow
 def test_simulations_go_on_after_the_first_process_is_killed(tmp_path):
     process = launched("killed", tmp_path, options=["--max-restarts", "1"])

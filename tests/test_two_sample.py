@@ -369,11 +369,11 @@ def test_c2st_takes_its_randomness_from_torch_where_it_has_no_seed():
     x, y = normal(10, 1), normal(10, 1)
     pyro.set_rng_seed(4)
     state = pyro.util.get_rng_state()["numpy"][1].copy()
-    first = [c2st(x, y, seed=None) for _ in range(2)]
-    assert len(set(first)) > 1
+    first = [c2st(x, y, seed=None) for _ in range(5)]
+    assert len(set(first)) > 1  # two of them may well agree
     assert (pyro.util.get_rng_state()["numpy"][1] == state).all()
     pyro.set_rng_seed(4)
-    assert [c2st(x, y, seed=None) for _ in range(2)] == first
+    assert [c2st(x, y, seed=None) for _ in range(5)] == first
 
 
 def test_c2st_takes_few_rows_of_any_kind_and_scale():

@@ -1,4 +1,4 @@
-"""What processes run that wait for one of them: while it has simulations drawn, evaluates, or never answers."""
+"""What processes run that wait for one of them: while it has simulations drawn, evaluates, never answers, or ends."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from datetime import timedelta
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from pyro_gan import GANInference, processes, simulate
 from pyro_gan.callbacks import Evaluate
@@ -132,3 +132,11 @@ def killed(folder):
 
     simulations = simulate(model, 200, seed=1, shard_size=20, folder=folder / "simulations", progress=False)
     return simulations, len(calls)
+
+
+def unfinished(folder):
+    """Processes that end while a long message is under way, whose tensors nobody holds any more."""
+    together = processes.found()
+    values, every = torch.ones(30_000_000), list(torch.empty(together.size, 30_000_000))
+    distributed.all_gather(every, values, group=together.hosts, async_op=True)
+    return together.size
