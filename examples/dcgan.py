@@ -6,8 +6,9 @@ through the discriminator one after the other, so that each sample has batch sta
 that rows are not judged alone, and does so by itself. What is not as published is for the sake of minutes: fewer
 channels, minibatches of 64, the rate 0.001 in place of 0.0002, and draws by a moving average of the generator, which
 that rate asks for; half precision and channels last make a step a third shorter. The same networks without the
-discriminator's batch normalization, which no penalty of gradients goes with, and fully connected ones have the
-package's defaults, for the same processor time. A classifier counts the digits.
+discriminator's batch normalization, which no penalty of gradients goes with, and fully connected ones are trained by
+the package's defaults for the same processor time; draws of the former are by a moving average too. A classifier counts
+the digits.
 
     python examples/dcgan.py --data mnist --out output/dcgan
 
@@ -62,7 +63,7 @@ def published(network: nn.Module) -> nn.Module:
     return network
 
 
-def convolutional(side: int, is_published: bool) -> tuple[nn.Module, nn.Module]:
+def convolutional(side: int, is_published: bool = True) -> tuple[nn.Module, nn.Module]:
     """The generator, from noise to images, and the discriminator, from images to a logit."""
     quarter, many = side // 4, 2 * CHANNELS
     halves = {"kernel_size": 4, "stride": 2, "padding": 1}

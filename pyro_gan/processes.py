@@ -2,7 +2,7 @@
 
 They are those of torch.distributed: of a group that has been initialized, or of torchrun's environment, by which one is
 then made. Within :func:`as_one` statistics of a minibatch's rows are those over the minibatches of all processes. They
-are constants without a gradient, so a process needs no more of the others than their sums.
+are constants without a gradient, so a process needs no more of the others than their means, variances and ends.
 """
 
 import atexit
@@ -340,16 +340,17 @@ def variances_and_ranges_of(rows: Tensor, others: Tensor) -> Callable[[], tuple[
 
 
 def _moments(rows: Tensor) -> Tensor:
-    """The sums of rows, of their squares and of ones, with shape `(3, *event_shape)`."""
+    """The means and variances of rows and their number, in double precision, with shape `(3, *event_shape)`."""
     variance, mean = torch.var_mean(rows.detach(), 0, correction=0)
-    mean, number = mean.double(), torch.full_like(mean, len(rows), dtype=torch.float64)
-    return torch.stack([number * mean, number * (variance + mean.square()), number])
+    return torch.stack([mean, variance, torch.full_like(mean, len(rows))]).double()
 
 
 def _variances(moments: Tensor) -> Tensor:
     """The variances over all processes' rows, from their moments with shape `(num_processes, 3, *event_shape)`."""
-    total, squares, number = moments.sum(0).unbind()
-    return (squares / number - (total / number).square()).clamp_min(0.0)
+    means, variances, numbers = moments.unbind(1)
+    weights = numbers / numbers.sum(0)
+    mean = (weights * means).sum(0)
+    return (weights * (variances + (means - mean).square())).sum(0)
 
 
 def _ends(rows: Tensor) -> Tensor:

@@ -164,3 +164,20 @@ def test_notes_may_not_take_the_historys_own_names():
 def test_what_callbacks_refuse(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_class_with_an_on_step_of_its_own_may_end_runs_unless_it_says_that_it_does_not():
+    class Renamed(Evaluate):
+        pass
+
+    class Ending(Evaluate):
+        def on_step(self, inference):
+            return True
+
+    class Silent(Evaluate):
+        ends_runs = False
+
+        def on_step(self, inference):
+            return None
+
+    assert [each.ends_runs for each in (Evaluate, Renamed, Ending, Silent)] == [False, False, True, False]

@@ -253,7 +253,10 @@ def test_one_that_raises_ends_the_other_with_its_name(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_and_restarted_it_ends_as_if_it_had_not_been(tmp_path):
+@pytest.mark.parametrize("minibatches", ["alike", "uneven"])
+def test_killed_and_restarted_it_ends_as_if_it_had_not_been(minibatches, tmp_path, monkeypatch):
+    if minibatches == "uneven":
+        monkeypatch.setenv("PYRO_GAN_TEST_UNEVEN", "yes")
     (tmp_path / "killed").mkdir(), (tmp_path / "unbroken").mkdir()
     process = launched("kept", tmp_path / "killed", options=["--max-restarts", "1"], PYRO_GAN_TEST_ACT="kill")
     _, errors = process.communicate(timeout=120)

@@ -134,6 +134,21 @@ def test_a_thread_that_gets_no_signals_runs_all_the_same():
         assert interrupts.caught is None
 
 
+@pytest.mark.parametrize(("patience", "expected"), [(60.0, ["within", "after"]), (0.0, ["second", "within", "after"])])
+def test_further_signals_are_ignored_for_as_long_as_many_processes_need_to_agree(patience, expected):
+    told, before = [], signal.getsignal(signal.SIGTERM)
+    names = iter(["second", "after"] if patience == 0.0 else ["after"])
+    signal.signal(signal.SIGTERM, lambda number, frame: told.append(next(names)))
+    try:
+        with held_back(patience):
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+            told.append("within")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == expected
+
+
 SCRIPT = """
 import contextlib, signal, sys, torch, pyro
 with contextlib.suppress(ImportError):

@@ -35,7 +35,7 @@ NOISE_SIZE, WIDTH, BATCH_SIZE = 64, 384, 128
 WAYS = {
     "connected": "linear layers",
     "automatic-connected": "an AutoDiscriminator(images=False), which has linear layers of standardized pixels",
-    "automatic": "an AutoDiscriminator, which has convolutions",
+    "automatic": "an AutoDiscriminator(depth=1), which has convolutions before one hidden layer",
 }
 
 

@@ -63,7 +63,12 @@ class Callback:
 
     ends_runs = True
     """Whether :meth:`on_step` may return `True`. Where none of several processes has such a callback, they need not ask
-    each other after every step."""
+    each other after every step. A class with an :meth:`on_step` of its own does, unless it says that it does not."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "on_step" in vars(cls) and "ends_runs" not in vars(cls):
+            cls.ends_runs = True
 
     def on_start(self, inference: Inference, num_steps: int) -> None:
         """Before the first of the `num_steps` steps of a run."""

@@ -102,9 +102,10 @@ class Together:
         gradient, numbers, weight, is_used, checks, *logits = flat.split(lengths)
         checks[self.processes.rank] = numbers[0]  # NaN and infinity stay in sums
         checks[self.processes.size + self.processes.rank] = gradient.sum() + numbers.sum()
-        if num_rows != slots[0][0]:  # by which it would be divided again
+        unit = 2 ** (slots[0][0].bit_length() - 1)  # by a power of two all is divided again without any rounding
+        if num_rows != unit:
             for each in (gradient, numbers, weight):
-                each.mul_(num_rows / slots[0][0])
+                each.mul_(num_rows / unit)
         self.processes.add(flat)
         for each in (gradient, numbers):
             each.div_(weight)

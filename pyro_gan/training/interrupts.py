@@ -7,6 +7,7 @@ place. So within a run a signal is noted; the loop ends after the step, and the 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,14 +22,18 @@ class Interrupts:
 
 
 @contextmanager
-def held_back() -> Iterator[Interrupts]:
+def held_back(patience: float = 0.0) -> Iterator[Interrupts]:
     """A context in which the first interrupt is only noted; it takes its course when the context has been left.
 
     A second one takes its course at once, for a step that does not end. Signals that were ignored before stay ignored,
     and outside of the main thread, which alone gets signals, nothing changes. After the context the handlers are those
     from before. A SIGTERM that had no handler exits with status 143.
+
+    Args:
+        patience: The seconds after the first one in which further ones are ignored: of many processes each may be sent
+            one by a scheduler and one by torchrun, and they need a while to agree where to end.
     """
-    noted = Interrupts()
+    noted, since = Interrupts(), [0.0]
     if threading.current_thread() is not threading.main_thread():
         yield noted
         return
@@ -37,9 +42,11 @@ def held_back() -> Iterator[Interrupts]:
 
     def note(number: int, frame: Any) -> None:
         # A worker process inherits the handler, but the run is not its own.
+        if os.getpid() == process and noted.caught is not None and time.monotonic() < since[0] + patience:
+            return
         if noted.caught is not None or os.getpid() != process:
             _take_course(number, frame, earlier[number])
-        noted.caught = number
+        noted.caught, since[0] = number, time.monotonic()
 
     try:
         for number in HELD_BACK:  # from here on nothing can come in between

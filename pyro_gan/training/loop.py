@@ -110,7 +110,7 @@ def train(
     clock.check_idle("run")
     penalties = {id(given): given for given in inference.penalties if isinstance(given, Penalty)}
     kept_along = [*callbacks, *penalties.values()]  # a penalty may be given twice, and counts twice
-    with held_back() as interrupts, in_one_run(kept_along):
+    with held_back(0.0 if processes is None else 5 * PAUSE) as interrupts, in_one_run(kept_along):
         point = Point(0, num_steps) if keeper is None else keeper.start(num_steps)
         if point.is_skipped:
             _look_again(inference, point)
