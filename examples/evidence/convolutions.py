@@ -35,7 +35,7 @@ NOISE_SIZE, WIDTH, BATCH_SIZE = 64, 384, 128
 WAYS = {
     "connected": "linear layers",
     "automatic-connected": "an AutoDiscriminator(images=False), which has linear layers of standardized pixels",
-    "automatic": "an AutoDiscriminator(depth=1), which has convolutions before one hidden layer",
+    "automatic": "an AutoDiscriminator(), which has convolutions of 32 and 64 channels before three layers of 128",
 }
 
 
@@ -45,7 +45,7 @@ def discriminator_of(way: str, num_pixels: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), network(num_pixels, WIDTH, WIDTH, WIDTH, 1))
     if way == "automatic-connected":
         return AutoDiscriminator(width=WIDTH, images=False)
-    return AutoDiscriminator(width=WIDTH, depth=1)
+    return AutoDiscriminator()
 
 
 def fitted(way: str, images: Tensor, num_steps: int, seed: int) -> tuple[GANInference, float]:
