@@ -76,6 +76,15 @@ def embedding(kind: str, size: int = EMBEDDING_SIZE) -> nn.Module:
     return LabelEmbedding(10, size) if kind == "labels" else CaptionEmbedding(CAPTIONS, size)
 
 
+def discriminator_of(args: argparse.Namespace, num_pixels: int) -> nn.Module:
+    """The discriminator that was asked for."""
+    if args.automatic:
+        return AutoDiscriminator(width=WIDTH)
+    if args.concatenated:
+        return Conditional(embedding(args.conditions), num_pixels, 1)
+    return Projection(embedding(args.conditions, WIDTH), num_pixels)
+
+
 def picture(kind: str, inference: GANInference, images: Tensor, digits: Tensor, seed: int) -> Axes:
     """Images with their captions, ways between digits from the same noise, or a line for each label."""
     if kind == "captions":
@@ -97,11 +106,7 @@ def main(args: argparse.Namespace) -> None:
     train, test = load(args.data)
     shape = train.images.shape[1:]
     generator = Conditional(embedding(args.conditions), NOISE_SIZE, shape.numel())
-    discriminator: nn.Module = Projection(embedding(args.conditions, WIDTH), shape.numel())
-    if args.concatenated:
-        discriminator = Conditional(embedding(args.conditions), shape.numel(), 1)
-    if args.automatic:
-        discriminator = AutoDiscriminator(width=WIDTH)
+    discriminator = discriminator_of(args, shape.numel())
 
     def model(condition: Tensor) -> Tensor:
         pyro.module("generator", generator)

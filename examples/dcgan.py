@@ -34,7 +34,8 @@ from pyro_gan.losses import NonSaturating
 from pyro_gan.plots import plot_images
 
 NOISE_SIZE, CHANNELS, WIDTH = 64, 24, 384
-KINDS = "published", "convolutional, defaults", "fully connected, defaults"
+CONNECTED = "fully connected, defaults"
+KINDS = "published", "convolutional, defaults", CONNECTED
 
 
 class Half(nn.Module):
@@ -97,8 +98,8 @@ def fitted(kind: str, images: Tensor, num_steps: int, args: argparse.Namespace) 
     """A trained model, and the processor time that it took."""
     pyro.set_rng_seed(args.seed)
     pyro.clear_param_store()
-    side, is_published = images.shape[-1], kind == "published"
-    generator, discriminator = connected(side) if "connected" in kind else convolutional(side, is_published)
+    side, is_published, is_connected = images.shape[-1], kind == "published", kind == CONNECTED
+    generator, discriminator = connected(side) if is_connected else convolutional(side, is_published)
 
     def model(batch_size: int) -> Tensor:
         pyro.module("generator", generator)
@@ -107,19 +108,18 @@ def fitted(kind: str, images: Tensor, num_steps: int, args: argparse.Namespace) 
             return pyro.deterministic("x", generator(noise), event_dim=3)
 
     recipe = {"optim": adam, "optim_d": adam, "loss": NonSaturating()} if is_published else {}
-    averages = {} if "connected" in kind else {"ema_decay": 0.995}
+    averages = {} if is_connected else {"ema_decay": 0.995}
     inference, start = GANInference(model, discriminator, **recipe, **averages), time.process_time()
-    rows = images if "connected" in kind else 2 * images - 1
-    batch_size = 128 if "connected" in kind else 64
+    rows, batch_size = (images, 128) if is_connected else (2 * images - 1, 64)
     inference.run(rows, num_steps=num_steps, batch_size=batch_size, progress=args.progress)
     return inference, time.process_time() - start
 
 
 def draws(kind: str, inference: GANInference, num_samples: int) -> Tensor:
     """Images with pixels from 0 to 1."""
-    is_convolutional = "connected" not in kind
-    rows = torch.cat([inference.sample(500, averaged=is_convolutional) for _ in range(num_samples // 500)])
-    return rows / 2 + 0.5 if is_convolutional else rows
+    is_connected = kind == CONNECTED
+    rows = torch.cat([inference.sample(500, averaged=not is_connected) for _ in range(num_samples // 500)])
+    return rows if is_connected else rows / 2 + 0.5
 
 
 def main(args: argparse.Namespace) -> None:

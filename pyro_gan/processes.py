@@ -313,10 +313,9 @@ def ranges_of(rows: Tensor) -> Callable[[], Tensor]:
     Args:
         rows: Rows, with shape `(num_rows, *event_shape)`; the result has the shape `event_shape`.
     """
-    ends = _ends(rows)
     if not _together:
-        return lambda: ends.sum(0)
-    every = _gathered(ends)
+        return lambda: rows.detach().amax(0) - rows.detach().amin(0)
+    every = _gathered(_ends(rows))
     return lambda: every().amax(0).sum(0)
 
 

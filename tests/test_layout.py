@@ -39,6 +39,7 @@ ORDER = [
         "players.exclusive",
         "players.devices",
         "players.first_look",
+        "players.graph",
         "players.selection",
         "players.batch",
         "players.observations",

@@ -21,6 +21,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from fitting import implicit_model
 from records import complete
 from torch import Tensor, nn
 
@@ -55,13 +56,7 @@ def fitted(way: str, images: Tensor, num_steps: int, seed: int) -> tuple[GANInfe
     shape = images.shape[1:]
     generator = network(NOISE_SIZE, WIDTH, WIDTH, WIDTH, shape.numel()).append(nn.Sigmoid())
     generator.append(nn.Unflatten(1, shape))
-
-    def model(batch_size: int) -> Tensor:
-        pyro.module("generator", generator)
-        with pyro.plate("data", batch_size):
-            noise = pyro.sample("noise", dist.Normal(torch.zeros(NOISE_SIZE), 1.0).to_event(1))
-            return pyro.deterministic("x", generator(noise), event_dim=3)
-
+    model = implicit_model(generator, dist.Normal(torch.zeros(NOISE_SIZE), 1.0).to_event(1), event_dim=3)
     inference, start = GANInference(model, discriminator_of(way, shape.numel())), time.process_time()
     inference.run(images, num_steps=num_steps, batch_size=BATCH_SIZE, progress=False)
     return inference, time.process_time() - start

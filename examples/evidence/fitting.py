@@ -21,13 +21,19 @@ def network(sizes: Sequence[int], activation: nn.Module | None = None) -> nn.Seq
     return nn.Sequential(*layers[:-1])
 
 
-def implicit_model(generator: nn.Module, noise_size: int) -> Callable[[int], Tensor]:
-    """A Pyro model of rows: uniform noise on [-1, 1] through a generator."""
+def implicit_model(generator: nn.Module, noise: int | dist.Distribution, event_dim: int = 1) -> Callable[[int], Tensor]:
+    """A Pyro model of rows: noise through a generator.
+
+    Args:
+        generator: From noise to rows.
+        noise: Its distribution, or how many numbers that are uniform on [-1, 1] it has.
+        event_dim: The dimensions of a row.
+    """
+    law = dist.Uniform(-1.0, 1.0).expand([noise]).to_event(1) if isinstance(noise, int) else noise
 
     def model(batch_size: int) -> Tensor:
         pyro.module("generator", generator)
         with pyro.plate("data", batch_size):
-            eps = pyro.sample("eps", dist.Uniform(-1.0, 1.0).expand([noise_size]).to_event(1))
-            return pyro.deterministic("x", generator(eps), event_dim=1)
+            return pyro.deterministic("x", generator(pyro.sample("eps", law)), event_dim=event_dim)
 
     return model

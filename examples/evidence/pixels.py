@@ -20,6 +20,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from fitting import implicit_model
 from records import complete
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -73,12 +74,7 @@ def original(way: str, shown: Tensor) -> Tensor:
 def fitted(way: str, images: Tensor, num_steps: int) -> GANInference:
     """A model that is trained on images with pixels from 0 to 1, with shape (num_rows, num_pixels), in a way."""
     generator, discriminator = networks(way, images.shape[1])
-
-    def model(batch_size: int) -> Tensor:
-        pyro.module("generator", generator)
-        with pyro.plate("data", batch_size):
-            noise = pyro.sample("noise", dist.Normal(torch.zeros(NOISE_SIZE), 1.0).to_event(1))
-            return pyro.deterministic("x", generator(noise), event_dim=1)
+    model = implicit_model(generator, dist.Normal(torch.zeros(NOISE_SIZE), 1.0).to_event(1))
 
     def half(parameters: Iterable[Tensor]) -> LambdaLR:
         optimizer = default_optimizer(parameters)

@@ -13,25 +13,8 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.checks import listed, shown
 from pyro_gan.players.devices import is_compiled
 from pyro_gan.players.first_look import kept_buffers, kept_random_state, random_states
+from pyro_gan.players.graph import leaves
 from pyro_gan.players.player import Player, are_written
-
-
-def leaves(output: Tensor) -> list[Tensor]:
-    """The parameters that a tensor was computed from: the leaves of its autograd graph, in a fixed order."""
-    found = [output] if output.grad_fn is None and output.requires_grad else []
-    seen: set[Any] = set()
-    nodes = [output.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        parents = node.next_functions
-        if parents:
-            nodes.extend([parent for parent, _ in reversed(parents)])
-        elif hasattr(node, "variable"):
-            found.append(node.variable)
-    return found
 
 
 class Discriminator(Player):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
 from pyro_gan.checks import listed, shown
-from pyro_gan.players.discriminator import Discriminator, leaves
+from pyro_gan.players.discriminator import Discriminator
 from pyro_gan.players.first_look import builds_itself_later
+from pyro_gan.players.graph import leaves
 
 
 class Stages(nn.Module):

@@ -16,9 +16,10 @@ HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """What has been held back: the number of a signal, or `None`."""
+    """What has been held back: the number of a signal, or `None`, and when it came, in seconds of a clock."""
 
     caught: int | None = None
+    since = 0.0
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def held_back(patience: float = 0.0) -> Iterator[Interrupts]:
         patience: The seconds after the first one in which further ones are ignored: of many processes each may be sent
             one by a scheduler and one by torchrun, and they need a while to agree where to end.
     """
-    noted, since = Interrupts(), [0.0]
+    noted = Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield noted
         return
@@ -42,11 +43,11 @@ def held_back(patience: float = 0.0) -> Iterator[Interrupts]:
 
     def note(number: int, frame: Any) -> None:
         # A worker process inherits the handler, but the run is not its own.
-        if os.getpid() == process and noted.caught is not None and time.monotonic() < since[0] + patience:
+        if os.getpid() == process and noted.caught is not None and time.monotonic() < noted.since + patience:
             return
         if noted.caught is not None or os.getpid() != process:
             _take_course(number, frame, earlier[number])
-        noted.caught, since[0] = number, time.monotonic()
+        noted.caught, noted.since = number, time.monotonic()
 
     try:
         for number in HELD_BACK:  # from here on nothing can come in between

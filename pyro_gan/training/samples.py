@@ -9,7 +9,7 @@ from torch import Tensor
 from pyro_gan.checks import listed
 from pyro_gan.players.batch import Batch, too_large
 from pyro_gan.players.conditions import other_rows
-from pyro_gan.players.discriminator import leaves
+from pyro_gan.players.graph import leaves
 
 
 class Samples(NamedTuple):

@@ -20,8 +20,9 @@ from pyro_gan.checks import listed
 from pyro_gan.losses import Loss
 from pyro_gan.penalties import Judgement, Penalty, PenaltyFunction
 from pyro_gan.players.batch import Batch, number_of_rows
-from pyro_gan.players.discriminator import Discriminator, leaves
+from pyro_gan.players.discriminator import Discriminator
 from pyro_gan.players.first_look import kept_buffers, kept_random_state, restore_buffer
+from pyro_gan.players.graph import leaves
 from pyro_gan.players.player import Player
 from pyro_gan.players.selection import Selection
 from pyro_gan.processes import Processes, as_one
@@ -101,7 +102,6 @@ class Averaging(Protocol):
 
 
 GradientFunction = Callable[[Batch], Gradients]
-
 PlayerName = Literal["generator", "discriminator"]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_gan.players.graph import nodes_behind
+
 ZERO_BY_INPUT = frozenset(
     f"{name}BackwardBackward0"
     for name in ("Threshold", "LeakyRelu", "Hardtanh", "RreluWithNoise", "Hardshrink", "Softshrink")
@@ -22,16 +24,9 @@ def without_zeros(output: Tensor) -> Tensor:
     Args:
         output: The tensor, computed from gradients, such as a penalty of them.
     """
-    seen: set[Any] = set()
-    nodes = [output.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in nodes_behind(output):
         if node.name() in ZERO_BY_INPUT:
             node.register_hook(_nothing_by_input)
-        nodes.extend([parent for parent, _ in node.next_functions])
     return output
 
 
