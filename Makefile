@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SMOKE = tests/test_run.py tests/test_state.py tests/test_bigan.py "tests/test_docs.py::test_a_pages_python_blocks_run[README.md]"
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Tests run one a core, since their tensors are too small to share among threads.
+TEST = -m pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-all test-oldest test-newest lint docs pictures benchmark dist clean
 
@@ -11,17 +13,17 @@ demo: $(VENV)/demo.installed
 	$(BIN)/python examples/demo.py --out output/demo
 
 test: $(VENV)/test.installed
-	$(BIN)/python -m pytest -q -m "not slow" --durations=10
+	$(BIN)/python $(TEST) -m "not slow" --durations=10
 
 test-all: $(VENV)/test.installed
-	$(BIN)/python -m pytest -q --durations=20
+	$(BIN)/python $(TEST) --durations=20
 
 # Environments of their own: the oldest versions that setup.cfg allows, and the newest that install.
 test-oldest: .venv-oldest/installed
-	.venv-oldest/bin/python -m pytest -q -m "not slow"
+	.venv-oldest/bin/python $(TEST) -m "not slow"
 
 test-newest: .venv-newest/installed
-	.venv-newest/bin/python -m pytest -q -m "not slow"
+	.venv-newest/bin/python $(TEST) -m "not slow"
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
