@@ -18,6 +18,9 @@ FOR_TEXT = (
 )
 """How text becomes numbers."""
 
+FOR_LISTS = "Make it one, for example torch.tensor(rows): a list is taken for minibatches, and theirs for arrays."
+"""How lists of numbers become rows."""
+
 Batch = tuple[Tensor, ...] | dict[str, Tensor]
 """A minibatch: tensors in order or by name, each with shape `(num_rows, *event_shape)`."""
 
@@ -160,9 +163,9 @@ def too_large(batch: Batch, dtype: torch.dtype) -> str | None:
 
 def _from_numpy(array: Any, name: str) -> Tensor:
     if not is_array(array):
-        is_text = isinstance(array, list | tuple) and any(isinstance(each, str) for each in array)
-        hint = f" {FOR_TEXT}" if is_text else ""
-        raise TypeError(f"{name} must be a tensor or an array, but is {shown(array)} ({type(array).__name__}).{hint}")
+        raise TypeError(
+            f"{name} must be a tensor or an array, but is {shown(array)} ({type(array).__name__}).{_mend(array)}"
+        )
     if isinstance(array, np.ma.MaskedArray):
         array = _unmasked(array, name)
     array = np.asarray(array)
@@ -175,6 +178,13 @@ def _from_numpy(array: Any, name: str) -> Tensor:
     with warnings.catch_warnings():  # of memory that torch can not mark as read-only: nothing here writes to it
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array)
+
+
+def _mend(value: Any) -> str:
+    """How text or numbers that are no array become one, where that is plain."""
+    if isinstance(value, list | tuple) and any(isinstance(each, str) for each in value):
+        return f" {FOR_TEXT}"
+    return f" {FOR_LISTS}" if isinstance(value, list | tuple | int | float) else ""
 
 
 def _unmasked(array: Any, name: str) -> Any:
