@@ -618,6 +618,14 @@ def test_what_else_a_state_belongs_to(made, message):
         lambda state: state["model"].update(parameters={"a": 1.0}),
         lambda state: state.update(num_updates="many"),
         lambda state: state.update(description="GAN"),
+        lambda state: state["description"].update(loss=None),
+        lambda state: state["model"].pop("sites"),
+        lambda state: state["model"].update(sites=[1]),
+        lambda state: state["model"].update(size=1),
+        lambda state: state["discriminator"].update(built={"x": None}),
+        lambda state: state["optim"].update(chosen=None),
+        lambda state: state["optim"]["chosen"].pop("class"),
+        lambda state: state["optim"]["chosen"].update(options=None),
     ],
 )
 def test_a_state_that_is_changed_in_form_is_refused_and_nothing_changes(change, taken):

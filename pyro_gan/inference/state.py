@@ -53,6 +53,9 @@ class Stateful(Protocol):
 NAMES = frozenset({"description", "num_steps_taken", "num_updates", "clock", "history", "average", "conditions"})
 """What every state consists of, beside players and optimizers."""
 
+UNREADABLE = (KeyError, TypeError, AttributeError, IndexError)
+"""Errors of reading what is of another form than a state."""
+
 
 def state_of(inference: Stateful) -> dict[str, Any]:
     """A copy of the state, of tensors, numbers, strings, lists and dictionaries."""
@@ -82,12 +85,15 @@ def take_over(inference: Stateful, state: dict[str, Any]) -> None:
         raise _no_state()
     try:
         _parse(inference, state)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except (*UNREADABLE, ValueError, RuntimeError) as error:
         raise _no_state() from error
-    for name, player in inference.players().items():
-        player.check_state_dict(state[name])
-    for name, optimizer in inference.optimizers().items():
-        optimizer.check_state_dict(state[name])
+    try:
+        for name, player in inference.players().items():
+            player.check_state_dict(state[name])
+        for name, optimizer in inference.optimizers().items():
+            optimizer.check_state_dict(state[name])
+    except UNREADABLE as error:
+        raise _no_state() from error
     for name, player in inference.players().items():
         player.load_state_dict(state[name])
     for name, optimizer in inference.optimizers().items():
@@ -128,13 +134,16 @@ def _parse(inference: Stateful, state: dict[str, Any]) -> None:
         raise _no_state()
     if state["average"] is not None:
         MovingAverage(0.0).load_state_dict(state["average"])
-    for name in inference.players():
-        tensors = [*state[name]["parameters"].values(), *state[name]["others"]]
-        if not all(isinstance(tensor, Tensor) for tensor in tensors):
-            raise _no_state()
+    for name, player in inference.players().items():
+        player.read(state[name])
     for name in inference.optimizers():
         optimizer = state[name]
         if set(optimizer) != {"chosen", "groups", "state", "schedule"}:
+            raise _no_state()
+        chosen = optimizer["chosen"]
+        for options in (chosen["schedule"], *chosen["options"].values()):
+            dict(options)
+        if not isinstance(chosen["class"], str):
             raise _no_state()
         for group in optimizer["groups"]:
             list(group["names"]), dict(group["options"])
@@ -155,7 +164,7 @@ def description_of(inference: Described) -> dict[str, Any]:
 
 def _check_description(before: Any, now: dict[str, Any]) -> None:
     for what in now:
-        if not isinstance(before, dict) or what not in before:
+        if not isinstance(before, dict) or not isinstance(before.get(what), str | list):
             raise _no_state()
         if before[what] != now[what]:
             raise ValueError(

@@ -181,9 +181,17 @@ class ImplicitModel(Player):
         """As of every player, and the compared sites."""
         return {**super().state_dict(), "sites": list(self.sites or ())}
 
+    def names_in_state(self) -> set[str]:
+        return super().names_in_state() | {"sites"}
+
+    def read(self, state: dict[str, Any]) -> None:
+        super().read(state)
+        if not all(isinstance(site, str) for site in state["sites"]):
+            raise TypeError("compared sites are names")
+
     def check_state_dict(self, state: dict[str, Any]) -> None:
         super().check_state_dict(state)
-        theirs = tuple(state.get("sites", ()))
+        theirs = tuple(state["sites"])
         if self.sites is not None and theirs and set(self.sites) != set(theirs):
             raise ValueError(
                 f"the state is that of a {self.role} whose compared sites are {listed(theirs)}, but this one's are "

@@ -130,6 +130,20 @@ class Player:
             **built,
         }
 
+    def names_in_state(self) -> set[str]:
+        """What every state consists of; that of a network that builds itself also tells what it is like."""
+        return {"parameters", "others"}
+
+    def read(self, state: dict[str, Any]) -> None:
+        """Read a state and take nothing over; whatever error comes tells that it is none."""
+        tensors = [*state["parameters"].values(), *state["others"]]
+        if not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise TypeError("a state's parameters and buffers are tensors")
+        if set(state) - {"built"} != self.names_in_state():
+            raise KeyError("a state has a part too many or too few")
+        for look in (state.get("built") or {}).values():
+            dict(look)
+
     def check_state_dict(self, state: dict[str, Any]) -> None:
         """Refuse a state that does not fit, as far as the player is known.
 
