@@ -65,19 +65,32 @@ def published(network: nn.Module) -> nn.Module:
 
 
 def convolutional(side: int, is_published: bool = True) -> tuple[nn.Module, nn.Module]:
-    """The generator, from noise to images, and the discriminator, from images to a logit."""
-    quarter, many = side // 4, 2 * CHANNELS
-    halves = {"kernel_size": 4, "stride": 2, "padding": 1}
+    """The generator, from noise to images, and the discriminator, from images to a logit.
+
+    As published, strides lead from 4 by 4 places to the image and back: what the last layer sees in each place is of 18
+    by 18 pixels, nearly a digit. Of two strides it would be 10 by 10, too few to tell digits from strokes.
+    """
+    few, more, most = CHANNELS, 2 * CHANNELS, 4 * CHANNELS
+    quarter, least = side // 4, (side // 4 + 1) // 2
+    half, last = ({"kernel_size": size, "stride": 2, "padding": 1} for size in (4, 3))
+
+    def drawn(layer: nn.Module, channels: int) -> tuple[nn.Module, ...]:
+        return layer, nn.BatchNorm2d(channels), nn.ReLU()
+
+    def seen(layer: nn.Module, channels: int) -> tuple[nn.Module, ...]:
+        return layer, *([nn.BatchNorm2d(channels)] if is_published else []), nn.LeakyReLU(0.2)
+
     generator = Half(
-        *(nn.Linear(NOISE_SIZE, many * quarter**2), nn.Unflatten(1, (many, quarter, quarter))),
-        *(nn.BatchNorm2d(many), nn.ReLU(), nn.ConvTranspose2d(many, CHANNELS, bias=False, **halves)),
-        *(nn.BatchNorm2d(CHANNELS), nn.ReLU(), nn.ConvTranspose2d(CHANNELS, 1, **halves), nn.Tanh()),
+        *(nn.Linear(NOISE_SIZE, most * least**2), *drawn(nn.Unflatten(1, (most, least, least)), most)),
+        *drawn(nn.ConvTranspose2d(most, more, bias=False, output_padding=1 - quarter % 2, **last), more),
+        *drawn(nn.ConvTranspose2d(more, few, bias=False, **half), few),
+        *(nn.ConvTranspose2d(few, 1, **half), nn.Tanh()),
     )
-    second = nn.Conv2d(CHANNELS, many, bias=not is_published, **halves)
     discriminator = Half(
-        *(nn.Conv2d(1, CHANNELS, **halves), nn.LeakyReLU(0.2)),
-        *(second, *([nn.BatchNorm2d(many)] if is_published else []), nn.LeakyReLU(0.2)),
-        *(nn.Flatten(), nn.Linear(many * quarter**2, 1)),
+        *(nn.Conv2d(1, few, **half), nn.LeakyReLU(0.2)),
+        *seen(nn.Conv2d(few, more, bias=not is_published, **half), more),
+        *seen(nn.Conv2d(more, most, bias=not is_published, **last), most),
+        *(nn.Flatten(), nn.Linear(most * least**2, 1)),
     )
     return (published(generator), published(discriminator)) if is_published else (generator, discriminator)
 
@@ -151,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__.splitlines()[0], epilog="Takes some ten minutes on one core; on small digits four."
     )
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits", help="the data set")
-    parser.add_argument("--num-steps", type=int, default=5000, help="steps of the published networks")
+    parser.add_argument("--num-steps", type=int, default=8000, help="steps of the published networks")
     parser.add_argument("--num-samples", type=int, default=10_000, help="samples whose digits are counted")
     parser.add_argument("--num-reader-steps", type=int, default=1500, help="steps of the classifier")
     parser.add_argument("--out", type=Path, default=Path("output/dcgan"), help="the folder for pictures")

@@ -58,6 +58,20 @@ def test_real_and_fake_rows_have_batch_statistics_of_their_own(monkeypatch):
     assert not torch.allclose(one_by_one, together, rtol=0.01)
 
 
+def test_a_place_of_the_last_layer_sees_18_by_18_pixels(monkeypatch):
+    """Kernels of 4, 4 and 3 with strides of 2 see 4 + 3 * 2 + 2 * 4 pixels in a line."""
+    torch.manual_seed(0)
+    discriminator = convolutional(monkeypatch).convolutional(28, is_published=False)[1]
+    images, seen = torch.rand(1, 1, 28, 28, requires_grad=True), []
+    layers = [module for module in discriminator.modules() if isinstance(module, nn.Conv2d)]
+    layers[-1].register_forward_hook(lambda *call: seen.append(call[2]))
+    discriminator(images)
+    assert seen[0].shape[2:] == (4, 4)
+    slopes = torch.autograd.grad(seen[0][0, :, 1, 1].float().sum(), images)[0][0, 0]
+    rows, columns = slopes.nonzero().unbind(1)
+    assert [int(rows.max() - rows.min()) + 1, int(columns.max() - columns.min()) + 1] == [18, 18]
+
+
 def test_the_published_start_is_that_of_the_paper(monkeypatch):
     torch.manual_seed(0)
     for network in convolutional(monkeypatch).convolutional(28):
