@@ -96,7 +96,8 @@ def formula(tex, is_block):
     tex = re.sub(r"\\[bB]igg?r(?![a-zA-Z])", r"\\right", tex)
     tex = re.sub(r"\\[bB]igg?m?(?![a-zA-Z])", "", tex).replace(r"\dots", r"\ldots")
     mathml = tex2mathml(tex, as_block=is_block)
-    mathml = re.sub(r"(</m(?:i|n|sub|sup|subsup|row|frac|text)>\s*)(<mi>(?:log|exp|tanh)</mi>)", rf"\1{THIN}\2", mathml)
+    before = r"(</m(?:i|n|sub|sup|subsup|row|frac|text)>\s*|\)</mo>\s*)"
+    mathml = re.sub(before + r"(?=<mi>(?:log|exp|tanh)</mi>)", rf"\1{THIN}", mathml)
     return re.sub(r"<mo>&ApplyFunction;</mo>(?!\s*<mo stretchy=\"false\">\()", THIN, mathml)
 
 
