@@ -107,7 +107,8 @@ def visit_math(self, node):
 
 
 def visit_math_block(self, node):
-    self.body.append(f'<div class="formula">{formula(node.astext(), is_block=True)}</div>')
+    parts = node.astext().split(r"\qquad")  # which stand side by side where there is room
+    self.body.append(f'<div class="formula">{"".join(formula(part, is_block=True) for part in parts)}</div>')
     raise SkipNode
 
 
