@@ -17,7 +17,7 @@ import pyro_gan
 from pyro_gan import __version__
 
 project = "pyro_gan"
-author = "the pyro_gan authors"
+author = copyright = "the pyro_gan authors"
 version = release = __version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -45,6 +45,7 @@ napoleon_numpy_docstring = False
 
 autoclass_content = "both"
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # what a subclass overrides is told of once, where it was introduced
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
@@ -78,16 +79,26 @@ torch.set_num_threads(1)  # the networks are small
 
 
 def run_blocks(app, name, source):
-    """Make a page's Python blocks cells that run."""
+    """Make a page's Python blocks cells that run, and what a notebook says of other pages links to them."""
+    if name.startswith("_notebooks/"):
+        source[0] = re.sub(r"`docs/(\w+\.md)`", r"[](../\1)", source[0])
     if name in NOT_RUN or not re.search(r"^```python$", source[0], re.MULTILINE):
         return
     source[0] = RUNS + re.sub(r"^```python$", "```{code-cell}", source[0], flags=re.MULTILINE)
 
 
+THIN = '<mspace width="0.17em"/>'
+
+
 def formula(tex, is_block):
-    """TeX as MathML; parentheses grow there by themselves, and docutils does not know the commands for it."""
-    tex = re.sub(r"\\[bB]igg?[lrm]?(?![a-zA-Z])", "", tex).replace(r"\dots", r"\ldots")
-    return tex2mathml(tex, as_block=is_block)
+    """TeX as MathML, with what docutils does not know: large parentheses, and spaces about the names of functions."""
+    tex = re.sub(r"\\[bB]igg?l(?![a-zA-Z])", r"\\left", tex)
+    tex = re.sub(r"\\[bB]igg?r(?![a-zA-Z])", r"\\right", tex)
+    tex = re.sub(r"\\[bB]igg?m?(?![a-zA-Z])", "", tex).replace(r"\dots", r"\ldots")
+    mathml = tex2mathml(tex, as_block=is_block)
+    before = r"(</m(?:i|n|sub|sup|subsup|row|frac|text)>\s*|\)</mo>\s*)"
+    mathml = re.sub(before + r"(?=<mi>(?:log|exp|tanh)</mi>)", rf"\1{THIN}", mathml)
+    return re.sub(r"<mo>&ApplyFunction;</mo>(?!\s*<mo stretchy=\"false\">\()", THIN, mathml)
 
 
 def visit_math(self, node):
@@ -96,16 +107,36 @@ def visit_math(self, node):
 
 
 def visit_math_block(self, node):
-    self.body.append(f'<div class="formula">{formula(node.astext(), is_block=True)}</div>')
+    parts = node.astext().split(r"\qquad")  # which stand side by side where there is room
+    self.body.append(f'<div class="formula">{"".join(formula(part, is_block=True) for part in parts)}</div>')
     raise SkipNode
 
 
+def let_code_break(app, pagename, templatename, context, doctree):
+    """Tell browsers where code in tables may break, so that columns fit a narrow screen."""
+
+    def in_code(code):
+        return re.sub(r"(?<=[(.,=_])(?=\w)|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "<wbr>", code[0])
+
+    def in_table(table):
+        return re.sub(r'(?<=<span class="pre">)[^<]+', in_code, table[0])
+
+    if "body" in context:
+        context["body"] = re.sub(r"<table.*?</table>", in_table, context["body"], flags=re.DOTALL)
+
+
 def drop_generated_docstrings(app, what, name, obj, options, lines):
-    """Leave out what Python itself writes about named tuples."""
+    """Leave out what Python itself writes about named tuples, and torch about modules."""
     for index, line in enumerate(lines):
-        if line.startswith(("Alias for field number", "Create new instance of")):
+        if line.startswith(("Alias for field number", "Create new instance of", "Initialize internal Module state")):
             del lines[index:]
             break
+
+
+def join_attribute(app, what, name, obj, options, lines):
+    """Put back what napoleon took for an attribute's type: none is written here, and a colon is a colon."""
+    if what in ("attribute", "data") and lines and (entry := re.match(r":type: (.*)", lines[-1])):
+        lines[:] = [f"{entry[1]}: {lines[0]}", *lines[1:-1]]
 
 
 def arguments(lines):
@@ -145,5 +176,7 @@ def setup(app):
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     app.connect("builder-inited", copy_notebooks)
     app.connect("source-read", run_blocks)
+    app.connect("html-page-context", let_code_break)
     app.connect("autodoc-process-docstring", drop_generated_docstrings)
     app.connect("autodoc-process-docstring", expand_options, priority=400)  # before napoleon reads `Args:`
+    app.connect("autodoc-process-docstring", join_attribute, priority=600)  # after it

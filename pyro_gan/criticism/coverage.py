@@ -235,7 +235,7 @@ def density_coverage(real: Any, fake: Any, *, num_neighbours: int = 5) -> Densit
 
     What the number can not tell:
         A model that repeats the training rows scores well against them: give held-out rows as real ones, and see
-        :func:`~pyro_gan.criticism.neighbours.memorization`. Euclidean distances of pixels are not likeness.
+        :func:`~pyro_gan.criticism.memorization`. Euclidean distances of pixels are not likeness.
     """
     count = positive_integer("num_neighbours", num_neighbours)
     (rows, fakes), _ = without_scale(*matching_rows(real, fake, names=("real rows", "fake rows")))

@@ -56,7 +56,8 @@ def plot_checks(
     ax.barh(places, shown, color=colors, height=0.6)
     ax.axvline(1, color="black", linestyle="--", linewidth=1)
     for place, length, text, color in zip(places, shown, texts, colors, strict=True):
-        ax.text(length + 0.03, place, text, va="center", fontsize="small", color=color)
+        label = ax.text(length + 0.03, place, text, va="center", fontsize="small", color=color)
+        label.set_bbox({"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 1})  # over the limit's line
     ax.set_yticks(places, names)
     ax.set_xticks([0, 1], ["best", "limit"])
     ax.set(ylim=(len(lengths) - 0.5, -0.5), xlim=(0, FARTHEST_SHOWN + 0.6))

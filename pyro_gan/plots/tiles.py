@@ -121,9 +121,10 @@ def draw_tiles(ax: "Axes | None", images: np.ndarray, num_columns: int, titles: 
     if titles:
         ax.set_ylim(tall - 0.5, -gap - 0.5)
         inches = ax.figure.figure.get_size_inches()[0] / num_columns  # of the whole, where it has parts
+        longest = max(8, *map(len, titles))  # one size for all
+        size = min(10.0, 110 * inches / longest, 72 * inches * 0.25 * height / width)
         for number, title in enumerate(titles):
             line, column = divmod(number, num_columns)
             place = column * (width + 1) + (width - 1) / 2, line * (height + gap) - 1
-            size = min(10.0, 110 * inches / max(len(title), 8), 72 * inches * 0.25 * height / width)
             ax.text(*place, title, ha="center", va="bottom", fontsize=size)
     return ax
