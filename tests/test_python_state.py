@@ -74,7 +74,6 @@ def within(function):
         within(CountingModule()),
         nn.Sequential(nn.Linear(1, 1), CountingModule())[1],
     ],
-    ids=repr,
 )
 def test_a_count_is_seen(function):
     before = python_state([function])
