@@ -62,7 +62,7 @@ class Projection(nn.Module):
         self.embedding = embedding
         with torch.no_grad():
             for parameter in embedding.parameters():
-                parameter.div_(WIDTH**0.5)  # products of about the size of the rest
+                parameter.div_(WIDTH**0.25)  # stronger than the rest, so that images keep to labels
 
     def forward(self, rows: Tensor, condition: Tensor) -> Tensor:
         features = self.layers(rows.flatten(1))
