@@ -101,7 +101,8 @@ def formula(tex, is_block):
     tex = re.sub(r"\\[bB]igg?m?(?![a-zA-Z])", "", tex).replace(r"\dots", r"\ldots")
     tex = re.sub(r"(\\[dt]?frac)(\d)(\d)", r"\1{\2}{\3}", tex)  # which docutils takes for twelve over what follows
     mathml = tex2mathml(tex, as_block=is_block)
-    mathml = re.sub(r"<mo(?: class=\"math\w+\")?>([‖|])</mo>", r'<mo stretchy="false">\1</mo>', mathml)  # of one height
+    bar = r"<mo(?: class=\"math\w+\"| stretchy=\"false\")?>([‖|])</mo>"  # both of one height, and close to what they hold
+    mathml = re.sub(bar, r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', mathml)
     before = r"(</m(?:i|n|sub|sup|subsup|row|frac|text)>\s*|\)</mo>\s*)"
     mathml = re.sub(before + r"(?=<mi>(?:log|exp|tanh)</mi>)", rf"\1{THIN}", mathml)
     return re.sub(r"<mo>&ApplyFunction;</mo>(?!\s*<mo stretchy=\"false\">\()", THIN, mathml)

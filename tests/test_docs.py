@@ -107,7 +107,7 @@ def test_a_half_is_one_over_two(site, tex):
 @pytest.mark.parametrize("tex", [r"\|\nabla D\|^2", r"\lVert z\rVert^2", "|p - q|"])
 def test_both_bars_of_a_norm_have_one_height(site, tex):
     bars = re.findall(r"<mo([^>]*)>[‖|]</mo>", site["formula"](tex, False))
-    assert bars == [' stretchy="false"'] * 2
+    assert bars == [' stretchy="false" lspace="0" rspace="0"'] * 2
 
 
 def test_printed_sentences_break_and_columns_scroll(site):
