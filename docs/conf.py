@@ -101,7 +101,7 @@ def formula(tex, is_block):
     tex = re.sub(r"\\[bB]igg?m?(?![a-zA-Z])", "", tex).replace(r"\dots", r"\ldots")
     tex = re.sub(r"(\\[dt]?frac)(\d)(\d)", r"\1{\2}{\3}", tex)  # which docutils takes for twelve over what follows
     mathml = tex2mathml(tex, as_block=is_block)
-    bar = r"<mo(?: class=\"math\w+\"| stretchy=\"false\")?>([‖|])</mo>"  # both of one height, and close to what they hold
+    bar = r"<mo(?: class=\"math\w+\"| stretchy=\"false\")?>([‖|])</mo>"  # of one height, and close to what they hold
     mathml = re.sub(bar, r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', mathml)
     before = r"(</m(?:i|n|sub|sup|subsup|row|frac|text)>\s*|\)</mo>\s*)"
     mathml = re.sub(before + r"(?=<mi>(?:log|exp|tanh)</mi>)", rf"\1{THIN}", mathml)
