@@ -5,6 +5,7 @@ below them. Nothing is loaded from elsewhere: formulas are MathML, which browser
 """
 
 import hashlib
+import html
 import inspect
 import re
 import shutil
@@ -87,6 +88,9 @@ def run_blocks(app, name, source):
     source[0] = RUNS + re.sub(r"^```python$", "```{code-cell}", source[0], flags=re.MULTILINE)
 
 
+NARROW = 56
+"""The letters of a printed line that fit a narrow screen."""
+
 THIN = '<mspace width="0.17em"/>'
 
 
@@ -95,7 +99,10 @@ def formula(tex, is_block):
     tex = re.sub(r"\\[bB]igg?l(?![a-zA-Z])", r"\\left", tex)
     tex = re.sub(r"\\[bB]igg?r(?![a-zA-Z])", r"\\right", tex)
     tex = re.sub(r"\\[bB]igg?m?(?![a-zA-Z])", "", tex).replace(r"\dots", r"\ldots")
+    tex = re.sub(r"(\\[dt]?frac)(\d)(\d)", r"\1{\2}{\3}", tex)  # which docutils takes for twelve over what follows
     mathml = tex2mathml(tex, as_block=is_block)
+    bar = r"<mo(?: class=\"math\w+\"| stretchy=\"false\")?>([‖|])</mo>"  # of one height, and close to what they hold
+    mathml = re.sub(bar, r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', mathml)
     before = r"(</m(?:i|n|sub|sup|subsup|row|frac|text)>\s*|\)</mo>\s*)"
     mathml = re.sub(before + r"(?=<mi>(?:log|exp|tanh)</mi>)", rf"\1{THIN}", mathml)
     return re.sub(r"<mo>&ApplyFunction;</mo>(?!\s*<mo stretchy=\"false\">\()", THIN, mathml)
@@ -116,13 +123,31 @@ def let_code_break(app, pagename, templatename, context, doctree):
     """Tell browsers where code in tables may break, so that columns fit a narrow screen."""
 
     def in_code(code):
-        return re.sub(r"(?<=[(.,=_])(?=\w)|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "<wbr>", code[0])
+        return re.sub(r"(?<=[(.,=_])(?=\w)|(?<=[a-z])(?=[A-Z])|(?<=[A-Z]{2})(?=[A-Z][a-z])", "<wbr>", code[0])
 
     def in_table(table):
         return re.sub(r'(?<=<span class="pre">)[^<]+', in_code, table[0])
 
     if "body" in context:
         context["body"] = re.sub(r"<table.*?</table>", in_table, context["body"], flags=re.DOTALL)
+
+
+def let_printed_lines_wrap(app, pagename, templatename, context, doctree):
+    """Tell sentences from columns in what was printed: those may break on a narrow screen, these scroll."""
+
+    def wrapped(line):
+        text = html.unescape(re.sub(r"<[^>]+>", "", line))
+        is_sentence = len(text) > NARROW and "  " not in text.strip()
+        return (f'<span class="sentence">{line}</span>', 0) if is_sentence else (line, len(text))
+
+    def printed(block):
+        lines, widths = zip(*map(wrapped, block[2].split("\n")), strict=True)
+        kind = ' class="wide"' if max(widths) > NARROW else ""
+        return f"{block[1]}<pre{kind}>" + "\n".join(lines) + "</pre>"
+
+    if "body" in context:
+        start = r'(<div class="(?:output \w+ )?highlight-(?:none|text|myst-ansi) notranslate"><div class="highlight">)'
+        context["body"] = re.sub(rf"{start}<pre>(.*?)</pre>", printed, context["body"], flags=re.DOTALL)
 
 
 def drop_generated_docstrings(app, what, name, obj, options, lines):
@@ -177,6 +202,7 @@ def setup(app):
     app.connect("builder-inited", copy_notebooks)
     app.connect("source-read", run_blocks)
     app.connect("html-page-context", let_code_break)
+    app.connect("html-page-context", let_printed_lines_wrap)
     app.connect("autodoc-process-docstring", drop_generated_docstrings)
     app.connect("autodoc-process-docstring", expand_options, priority=400)  # before napoleon reads `Args:`
     app.connect("autodoc-process-docstring", join_attribute, priority=600)  # after it

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import runpy
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -88,3 +89,35 @@ def test_links_between_pages_lead_to_pages():
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", FENCE.sub("", page.read_text())):
             if not re.match(r"https?:|#", target) and not target.startswith("_notebooks"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.fixture(scope="module")
+def site():
+    """The names of docs/conf.py."""
+    pytest.importorskip("docutils")
+    return runpy.run_path(str(ROOT / "docs" / "conf.py"))
+
+
+@pytest.mark.parametrize("tex", [r"\frac12 \log p", r"\tfrac12 \int p", r"\frac{1}{2} p"])
+def test_a_half_is_one_over_two(site, tex):
+    (fraction,) = re.findall(r"<mfrac.*?</mfrac>", site["formula"](tex, False), re.DOTALL)
+    assert re.findall(r"<(m\w+)>(\w+)", fraction) == [("mn", "1"), ("mn", "2")]
+
+
+@pytest.mark.parametrize("tex", [r"\|\nabla D\|^2", r"\lVert z\rVert^2", "|p - q|"])
+def test_both_bars_of_a_norm_have_one_height(site, tex):
+    bars = re.findall(r"<mo([^>]*)>[‖|]</mo>", site["formula"](tex, False))
+    assert bars == [' stretchy="false" lspace="0" rspace="0"'] * 2
+
+
+def test_printed_sentences_break_and_columns_scroll(site):
+    sentence = "The draws differ from the rows that were held out &amp; kept apart."
+    columns = "spread   0.25   not ok" + 60 * " " + "x"
+    start = '<div class="output stream highlight-myst-ansi notranslate"><div class="highlight">'
+    context = {
+        "body": f"{start}<pre>{sentence}\n{columns}\n</pre>{start}<pre>short\n{sentence}</pre><pre>of code</pre>"
+    }
+    site["let_printed_lines_wrap"](None, "page", "page.html", context, None)
+    broken = f'<span class="sentence">{sentence}</span>'
+    first, second = f'<pre class="wide">{broken}\n{columns}\n</pre>', f"<pre>short\n{broken}</pre>"
+    assert context["body"] == f"{start}{first}{start}{second}<pre>of code</pre>"
