@@ -28,7 +28,7 @@ EXAMPLES: dict[str, tuple[str, Box]] = {
     "conditional": ("conditional/conditional_labels_matching.png", (0, 0, 1, 0.65)),
     "inpainting": ("inpainting/inpainting.png", (0, 0, 1, 0.85)),
     "staged": ("staged/staged.png", (0, 0, 1, 0.62)),
-    "dcgan": ("dcgan/dcgan.png", (0, 0.05, 0.48, 0.65)),
+    "dcgan": ("dcgan/dcgan.png", (0, 0.05, 0.325, 0.65)),
     "mnist": ("mnist/default.png", (0, 0, 0.6, 0.4)),
     "interpolation": ("interpolation/interpolation.png", (0, 0.05, 0.47, 0.745)),
     "bigan": ("bigan/bigan.png", (0, 0.04, 0.34, 0.7)),

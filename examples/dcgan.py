@@ -161,7 +161,7 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog="Takes some ten minutes on one core; on small digits four."
+        description=__doc__.splitlines()[0], epilog="Takes some twenty minutes on one core; on small digits seven."
     )
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits", help="the data set")
     parser.add_argument("--num-steps", type=int, default=8000, help="steps of the published networks")
