@@ -94,7 +94,6 @@ def test_links_between_pages_lead_to_pages():
 @pytest.fixture(scope="module")
 def site():
     """The names of docs/conf.py."""
-    pytest.importorskip("docutils")
     return runpy.run_path(str(ROOT / "docs" / "conf.py"))
 
 
