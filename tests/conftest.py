@@ -1,3 +1,4 @@
+import os
 import signal
 
 import matplotlib
@@ -9,6 +10,7 @@ matplotlib.use("Agg")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; the tests are of a terminal
     signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the tests' tensors are too small to share among threads
+os.environ["OMP_NUM_THREADS"] = "1"  # and in the processes that tests start, one of which runs on each core
 
 
 @pytest.fixture(autouse=True)

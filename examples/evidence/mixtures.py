@@ -11,6 +11,7 @@ References:
 
 import argparse
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,14 @@ from pyro_gan.datasets import grid, ring
 DATA = {"ring": ring, "grid": grid}
 
 
-def run(recipe: str, data: str, seed: int, num_steps: int) -> dict[str, Any]:
+def run(recipe: str, data: str, seed: int, num_steps: int, *, compile: bool = False) -> dict[str, Any]:
     """Train once, and count the modes."""
     pyro.clear_param_store()
     pyro.set_rng_seed(seed)
     mixture = DATA[data](100_000)
     generator, discriminator = network([2, 128, 128, 128, 2]), network([2, 128, 128, 128, 1])
     inference = GANInference(implicit_model(generator, 2), discriminator, **RECIPES[recipe])
-    inference.run(mixture.rows, num_steps=num_steps, batch_size=256, progress=False)
+    inference.run(mixture.rows, num_steps=num_steps, batch_size=256, progress=False, compile=compile)
     found = mode_coverage(inference.sample(2500), mixture.centers, mixture.scale)
     return {
         "modes": found.num_modes,
@@ -49,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
         {"recipe": recipe, "data": data, "seed": seed, "num_steps": num_steps}
         for recipe, data, seed in itertools.product(args.recipes, args.data, seeds)
     ]
-    complete(args.out / "mixtures.csv", settings, run)
+    complete(args.out / "mixtures.csv", settings, partial(run, compile=args.compile))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="the data to train on")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)), help="a run for each")
     parser.add_argument("--num-steps", type=int, default=20_000, help="steps of training")
+    parser.add_argument("--compile", action="store_true", help="compile the steps, with the same results to rounding")
     parser.add_argument("--quick", action="store_true", help="one seed, 20 steps; some seconds")
     parser.add_argument("--out", type=Path, default=Path("output/evidence"), help="folder of the table")
     return parser

@@ -15,6 +15,7 @@ References:
 import argparse
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def options(recipe: str, rate: float, num_steps: int) -> dict[str, Any]:
     return {**RECIPES[recipe], "optim": optim, "optim_d": optim}
 
 
-def run(recipe: str, seed: int, num_steps: int, **setting: Any) -> dict[str, Any]:
+def run(recipe: str, seed: int, num_steps: int, *, compile: bool = False, **setting: Any) -> dict[str, Any]:
     """Train once, and count the modes."""
     rate, width, batch_size, noise = Setting(**setting)
     pyro.clear_param_store()
@@ -82,7 +83,7 @@ def run(recipe: str, seed: int, num_steps: int, **setting: Any) -> dict[str, Any
     discriminator = network([2, width, width, width, 1])
     model = implicit_model(generator, noise)
     inference = GANInference(model, discriminator, **options(recipe, rate, num_steps))
-    inference.run(data.rows, num_steps=num_steps, batch_size=batch_size, progress=False)
+    inference.run(data.rows, num_steps=num_steps, batch_size=batch_size, progress=False, compile=compile)
     found = mode_coverage(inference.sample(2500), data.centers, data.scale)
     return {"modes": found.num_modes, "high_quality": round(found.high_quality, 4)}
 
@@ -132,7 +133,7 @@ def main(args: argparse.Namespace) -> None:
         {"recipe": recipe, "seed": args.seed, "num_steps": num_steps, **setting._asdict()}
         for setting, recipe in itertools.product(settings(args.quick), args.recipes)
     ]
-    rows = complete(args.out / "sensitivity.csv", runs, run)
+    rows = complete(args.out / "sensitivity.csv", runs, partial(run, compile=args.compile))
     draw([row for row in rows if row["num_steps"] == str(num_steps)], args.out / "sensitivity.png")
 
 
@@ -144,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--num-steps", type=int, default=3000, help="steps of each run")
     parser.add_argument("--seed", type=int, default=0, help="seed of each run")
+    parser.add_argument("--compile", action="store_true", help="compile the steps, with the same results to rounding")
     parser.add_argument("--quick", action="store_true", help="the corners alone, 5 steps each; some seconds")
     parser.add_argument("--out", type=Path, default=Path("output/evidence"), help="folder of the table and the picture")
     return parser
