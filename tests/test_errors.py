@@ -1,5 +1,7 @@
 """What users get wrong, and what they are told: each message says what came, what was expected and the mend."""
 
+import re
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -355,3 +357,25 @@ def test_a_failed_first_step_leaves_no_parameters_behind():
     with pytest.raises(ValueError, match="real and fake rows differ"):
         run(model)
     assert list(pyro.get_param_store()) == []
+
+
+def notes_of(model, data):
+    with pytest.raises((TypeError, RuntimeError)) as error:
+        run(model=model, data=data)
+    return "\n".join(error.value.__notes__)
+
+
+def test_a_model_that_fails_at_once_is_shown_with_what_it_was_called():
+    def of_number(n):
+        with pyro.plate("data", n):
+            pyro.deterministic("x", pyro.param("loc", torch.tensor(0.0)) + torch.randn(n))
+
+    given = r"a tensor with shape \(16,\) of torch.float32. An argument that is named batch_size would be given"
+    assert re.search(rf"The model was called with {given} the number of rows", notes_of(of_number, DATA))
+
+    def of_columns(batch_size, c):
+        pyro.deterministic("x", c @ pyro.param("weights", torch.zeros(5)))
+
+    notes = notes_of(of_columns, {"x": DATA, "c": torch.randn(64, 3)})
+    assert "The model was called with c=a tensor with shape (16, 3) of torch.float32, batch_size=16." in notes
+    assert "named batch_size would" not in notes

@@ -104,12 +104,8 @@ class ImplicitModel(Player):
             draw, given = Draw(self.sites, self._meet, looks=True), copied(arguments)
             try:
                 self._run(draw, given)
-            except RuntimeError as error:
-                if "dtype" in str(error):
-                    error.add_note(
-                        f"The {self.role} was given data of another floating-point type than its parameters have. "
-                        "Convert them with transform=, for example transform=lambda x, c: (x.float(), c.float())."
-                    )
+            except (TypeError, RuntimeError, AttributeError, LookupError) as error:
+                error.add_note(self._told(error, given))
                 raise
             for name in self.sites or ():
                 if name not in draw.found:
@@ -119,6 +115,20 @@ class ImplicitModel(Player):
                     )
         self.found = draw.found
         self.writes_in_place = are_written((*given.args, *given.kwargs.values()))
+
+    def _told(self, error: Exception, arguments: Arguments) -> str:
+        """What the model was called with when it failed, and what may have been wrong with that."""
+        if isinstance(error, RuntimeError) and "dtype" in str(error):
+            return (
+                f"The {self.role} was given data of another floating-point type than its parameters have. "
+                "Convert them with transform=, for example transform=lambda x, c: (x.float(), c.float())."
+            )
+        named = (f"{name}={_of_argument(value)}" for name, value in arguments.kwargs.items())
+        given = ", ".join([*map(_of_argument, arguments.args), *named]) or "no argument"
+        is_told = "batch_size" in arguments.kwargs
+        return f"The {self.role} was called with {given}." + (
+            "" if is_told else " An argument that is named batch_size would be given the number of rows."
+        )
 
     def takes_conditions(self, data: Arguments, conditions: Arguments) -> bool:
         """Whether the model takes what lies behind the real rows of a minibatch, and not the rows themselves.
@@ -232,3 +242,7 @@ def _only_candidate(found: dict[str, Site]) -> tuple[str, ...]:
         f"the model has several sites to compare with the data: {listed(candidates)}. "
         f"Choose with site={candidates[0]!r}."
     )
+
+
+def _of_argument(value: Any) -> str:
+    return f"a tensor with shape {tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else shown(value)
