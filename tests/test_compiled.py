@@ -13,6 +13,7 @@ import test_contract
 import torch
 from models import DEVICE, network_model, networks
 from torch import nn
+from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -470,6 +471,16 @@ def test_the_time_to_compile_is_told_once(capsys):
     inference.run(ROWS, num_steps=3, batch_size=32, compile=True)
     assert "compiled in" not in capsys.readouterr().err
     assert make().seconds_to_compile() == 0
+
+
+@pytest.mark.skipif(torch.__version__ < "2.13", reason="older versions keep the kernels alone")
+def test_code_of_a_graph_that_was_compiled_before_is_taken_from_the_disk():
+    first = trained(make(loss=NonSaturating()), True, 2)
+    counters.clear()
+    again = trained(make(loss=NonSaturating()), True, 2)
+    assert dict(counters["inductor"]).get("fxgraph_cache_hit") == 2
+    assert distance(values(again), values(first)) == 0
+    assert_compiled_once(again)
 
 
 @as_traced

@@ -6,7 +6,8 @@ is cut off goes on where it was.
 
     python examples/evidence/sensitivity.py --out output/evidence
 
-All 39 settings of a recipe take some twenty minutes on one core; `--quick` tries the corners for a few steps.
+All 39 settings of a recipe take some twenty minutes on one core with `--compile`; `--quick` tries the corners for a few
+steps.
 
 References:
     Lin, Khetan, Fanti and Oh (2018), "PacGAN", section 4.1 (data and measures).
@@ -143,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), help="settings to compare"
     )
-    parser.add_argument("--num-steps", type=int, default=3000, help="steps of each run")
+    parser.add_argument("--num-steps", type=int, default=10_000, help="steps of each run")
     parser.add_argument("--seed", type=int, default=0, help="seed of each run")
     parser.add_argument("--compile", action="store_true", help="compile the steps, with the same results to rounding")
     parser.add_argument("--quick", action="store_true", help="the corners alone, 5 steps each; some seconds")

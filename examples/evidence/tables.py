@@ -1,4 +1,4 @@
-"""Write the tables and the heat map of the evidence page from the CSV files that the runs leave.
+"""Write the tables and two pictures of the evidence page from the CSV files that the runs leave.
 
     python examples/evidence/tables.py
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
+from cost import draw_costs
 from records import VERSIONS, read
 from sensitivity import draw, succeeds
 
@@ -93,15 +94,17 @@ def digits(rows: Sequence[Row]) -> str:
 
 def posteriors(rows: Sequence[Row]) -> str:
     """How near posteriors are to reference draws, and what that took: the mean over the seeds, and the ends."""
-    titles = ("task and method", "simulations", "seeds", "C2ST", "worst", "training (s)", "an observation (ms)")
+    titles = ("task and method", "simulations", "steps", "seeds", "C2ST", "worst", "training (s)", "draws (ms)")
     lines = []
-    for (task, method, num_simulations), same in groups(rows, "task", "method", "num_simulations").items():
+    for setting, same in sorted(groups(rows, "task", "num_simulations", "method", "num_steps").items()):
+        task, num_simulations, method, num_steps = setting
         near, worst, processor, sampling = (
             [float(row[name]) for row in same] for name in ("c2st", "worst", "processor", "sampling_ms")
         )
         figures = (spread(near, ".3f"), f"{max(worst):.3f}", f"{mean(processor):.0f}", f"{mean(sampling):.0f}")
-        lines.append((f"{task}, {METHODS[method]}", f"{int(num_simulations):,}", str(len(same)), *figures))
-    return table(titles, sorted(lines))
+        steps = "" if method == "npe" else f"{int(num_steps):,}"  # NPE finds their number itself
+        lines.append((f"{task}, {METHODS[method]}", f"{int(num_simulations):,}", steps, str(len(same)), *figures))
+    return table(titles, lines)
 
 
 def sensitivity(rows: Sequence[Row]) -> str:
@@ -142,18 +145,26 @@ def filled(page: str, folder: Path) -> str:
     return PLACE.sub(lambda found: f"{found[1]}\n{texts[found[2]]}\n{found[3]}", page)
 
 
+def with_most(rows: Sequence[Row], name: str) -> list[Row]:
+    """The rows in which a number is the largest of all."""
+    most = max(int(row[name]) for row in rows)
+    return [row for row in rows if int(row[name]) == most]
+
+
 def main(args: argparse.Namespace) -> None:
-    """Write the page's tables, and draw the heat map."""
+    """Write the page's tables, and draw the heat map and what posteriors cost."""
     args.page.write_text(filled(args.page.read_text(), args.out))
+    if rows := read(args.out / "posteriors.csv"):
+        draw_costs(with_most(rows, "num_simulations"), args.out / "posteriors.png")
     if rows := read(args.out / "sensitivity.csv"):
-        draw(rows, args.out / "sensitivity.png")
+        draw(with_most(rows, "num_steps"), args.out / "sensitivity.png")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--page", type=Path, default=DOCS / "evidence.md", help="the page with the places")
-    parser.add_argument("--out", type=Path, default=DOCS / "evidence", help="folder of the tables and the heat map")
+    parser.add_argument("--out", type=Path, default=DOCS / "evidence", help="folder of the tables and the pictures")
     return parser
 
 

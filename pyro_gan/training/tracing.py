@@ -5,6 +5,7 @@ tensors. TorchInductor makes machine code of it, with random numbers from torch'
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.training.step import GradientFunction, Gradients
 
-IN_ORDER: dict[str, Any] = (
-    {} if torch.__version__ >= "2.13" else {"reorder_for_locality": False, "reorder_for_peak_memory": False}
-)
+IS_KNOWN_WELL = torch.__version__ >= "2.13"
+"""Whether this is a version of torch of which the compiler's order and caches are known."""
+
+IN_ORDER: dict[str, Any] = {} if IS_KNOWN_WELL else {"reorder_for_locality": False, "reorder_for_peak_memory": False}
 """What keeps the order in which random numbers are drawn, which older versions of torch change."""
 
 
@@ -115,13 +117,10 @@ def inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..
     """
     from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx
-    from torch._inductor.decomposition import select_decomp_table
 
     try:
-        with torch.no_grad(), config.patch(fallback_random=True, **IN_ORDER):
-            # By one of them older versions of torch draw other numbers, as for dropout.
-            ways = {op: way for op, way in select_decomp_table().items() if op is not torch.ops.aten.bernoulli.p}
-            call: Any = compile_fx(graph, [tensor.detach() for tensor in examples], decompositions=ways)
+        with torch.no_grad(), config.patch(fallback_random=True, **IN_ORDER), _cached():
+            call: Any = compile_fx(graph, [tensor.detach() for tensor in examples], **_ways())
     except Exception as error:  # each of the compiler's parts has errors of its own
         first = next(iter(str(error).strip().splitlines()), "")
         text = f"{type(error).__name__}: {first[:200]}"
@@ -129,6 +128,30 @@ def inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..
             raise NotCompilable(f"no C++ compiler works here ({text}). Install one, such as g++ or clang") from error
         raise NotCompilable(f"the compiler fails ({text})") from error
     return cast(Callable[..., Any], call)
+
+
+def _cached() -> AbstractContextManager[Any]:
+    """A context in which the compiler takes what it made of the same graph before, in other processes too.
+
+    It keeps such things where it knows how shapes are to be taken, which here are fixed.
+    """
+    if not IS_KNOWN_WELL:
+        return nullcontext()
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    return tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv(assume_static_by_default=True))))
+
+
+def _ways() -> dict[str, Any]:
+    """How operations are made of others; by one of them older versions of torch draw other numbers, as for dropout."""
+    if IS_KNOWN_WELL:
+        return {}
+    from torch._inductor.decomposition import select_decomp_table
+
+    table = {op: way for op, way in select_decomp_table().items() if op is not torch.ops.aten.bernoulli.p}
+    return {"decompositions": table}
 
 
 def flat(gradients: Gradients) -> tuple[Tensor | None, ...]:
