@@ -62,7 +62,7 @@ def test_the_scripts_files_make_a_page_with_a_heat_map(tmp_path):
     tables.main(tables.parser().parse_args(["--page", str(page), "--out", str(tmp_path)]))
     text = page.read_text()
     assert len(re.findall(r"^\| (ring|grid), (default|edward) \| 20 \| 1 \|", text, re.MULTILINE)) == 4
-    sources = re.findall(r"^\| ([^|]*) \| 0 \|", text, re.MULTILINE)
+    sources = re.findall(r"^\| ([^|]*) \|  \| 0 \|", text, re.MULTILINE)
     assert sources == [tables.SOURCES[name] for name in ("gaussians", "k-means", "training")]
     assert re.search(r"^\| edward \| 5 \| 8 \| 0 \| 0 \| 0 \| 0 \| 0 \|$", text, re.MULTILINE)
     tasks = re.findall(r"^\| ([^|]*), `BiGANInference` \| 300 \| 20 \| 1 \| 0\.\d+ \|", text, re.MULTILINE)

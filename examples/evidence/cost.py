@@ -27,7 +27,9 @@ def draw_costs(rows: Sequence[Mapping[str, str]], path: Path) -> None:
             points = [[float(row[column]) for row in runs] for column in ("processor", "c2st")]
             ax.scatter(*points, marker=MARKERS[method], color=f"C{number}", alpha=0.8, label=name)
         ax.set(title=task, xlabel="processor seconds of training", ylabel="C2ST")
-        ax.set(xlim=(0, 1.1 * max(float(row["processor"]) for row in rows)), ylim=(0.49, ax.get_ylim()[1]))
+        seconds = max(float(row["processor"]) for row in rows)
+        worst = max(float(row["c2st"]) for row in rows if row["task"] == task)
+        ax.set(xlim=(0, 1.1 * seconds), ylim=(0.5 - 0.08 * (worst - 0.5), 0.5 + 1.15 * (worst - 0.5)))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(NAMES))
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -72,12 +72,13 @@ def far(row: Row) -> str:
 
 
 def digits(rows: Sequence[Row]) -> str:
-    """What each source of digits scores; a line for each seed."""
-    titles = ("source", "seed", "Parzen (nats)", "window", "coverage (%)", "density", "distance", "nearer (%)")
+    """What each source of digits scores; a line for each number of steps and seed."""
+    titles = ("source", "steps", "seed", "Parzen (nats)", "window", "coverage (%)", "density", "distance", "nearer (%)")
     order = list(SOURCES)
     lines = [
         (
             SOURCES[row["source"]],
+            f"{int(row['num_steps']):,}" if int(row["num_steps"]) else "",
             row["seed"],
             f"{float(row['parzen']):.1f} ± {float(row['standard_error']):.1f}",
             f"{float(row['sigma']):.2f}",
@@ -86,9 +87,9 @@ def digits(rows: Sequence[Row]) -> str:
             f"{float(row['distance']):.2f}",
             f"{100 * float(row['nearer']):.1f}",
         )
-        for row in sorted(rows, key=lambda row: (order.index(row["source"]), int(row["seed"])))
+        for row in sorted(rows, key=lambda row: (order.index(row["source"]), int(row["num_steps"]), int(row["seed"])))
     ]
-    held_out = [("the test images", *[""] * 5, distance, "50.0") for distance in sorted({far(row) for row in rows})]
+    held_out = [("the test images", *[""] * 6, distance, "50.0") for distance in sorted({far(row) for row in rows})]
     return table(titles, [*lines, *held_out])
 
 
