@@ -31,7 +31,7 @@ EXAMPLES: dict[str, tuple[str, Box]] = {
     "dcgan": ("dcgan/dcgan.png", (0, 0.05, 0.325, 0.65)),
     "mnist": ("mnist/default.png", (0, 0, 0.6, 0.4)),
     "interpolation": ("interpolation/interpolation.png", (0, 0.05, 0.47, 0.745)),
-    "bigan": ("bigan/bigan.png", (0, 0.04, 0.34, 0.7)),
+    "bigan": ("bigan/bigan.png", (0, 0.065, 0.32, 0.7)),
     "simulator": ("simulator/simulator.png", (0, 0, 0.224, 1)),
     "eight_schools": ("eight_schools/eight_schools.png", (0, 0, 0.4, 0.5)),
     "svi_comparison": ("svi_comparison/svi_comparison.png", (0.34, 0, 1, 1)),
