@@ -25,7 +25,7 @@ def launched(name, folder, size=2, options=(), **environment):
     """A run of a scenario of ranks.py by torchrun, which finds a free port."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size), *options]
     paths = [str(TESTS.parent), str(TESTS)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", **environment}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment}
     command += [str(TESTS / "ranks.py"), name, str(folder)]
     return subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-NAMES = {"ours": "BiGANInference", "compiled": "BiGANInference, compiled", "npe": "sbi's NPE"}
+METHODS = {"ours": "`BiGANInference`", "compiled": "`BiGANInference`, compiled", "npe": "sbi's NPE"}
+"""What the methods of `posteriors.py` are called on a page."""
+
 MARKERS = {"ours": "o", "compiled": "s", "npe": "^"}
 
 
@@ -21,15 +23,16 @@ def draw_costs(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     figure, axes = plt.subplots(num_lines, 2, figsize=(9, 3.3 * num_lines), layout="constrained", squeeze=False)
     for ax in axes.flat[len(tasks) :]:
         ax.remove()
+    seconds = max(float(row["processor"]) for row in rows)
     for task, ax in zip(tasks, axes.flat, strict=False):
-        for number, (method, name) in enumerate(NAMES.items()):
-            runs = [row for row in rows if (row["task"], row["method"]) == (task, method)]
-            points = [[float(row[column]) for row in runs] for column in ("processor", "c2st")]
-            ax.scatter(*points, marker=MARKERS[method], color=f"C{number}", alpha=0.8, label=name)
+        runs = [row for row in rows if row["task"] == task]
+        for method, name in METHODS.items():
+            of_method = [row for row in runs if row["method"] == method]
+            points = ([float(row[column]) for row in of_method] for column in ("processor", "c2st"))
+            ax.scatter(*points, marker=MARKERS[method], alpha=0.8, label=name.replace("`", ""))
+        above = max(float(row["c2st"]) for row in runs) - 0.5
         ax.set(title=task, xlabel="processor seconds of training", ylabel="C2ST")
-        seconds = max(float(row["processor"]) for row in rows)
-        worst = max(float(row["c2st"]) for row in rows if row["task"] == task)
-        ax.set(xlim=(0, 1.1 * seconds), ylim=(0.5 - 0.08 * (worst - 0.5), 0.5 + 1.15 * (worst - 0.5)))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(NAMES))
+        ax.set(xlim=(0, 1.1 * seconds), ylim=(0.5 - 0.08 * above, 0.5 + 1.15 * above))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(METHODS))
     figure.savefig(path, dpi=110)
     plt.close(figure)

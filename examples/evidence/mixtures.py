@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="the data to train on")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)), help="a run for each")
     parser.add_argument("--num-steps", type=int, default=20_000, help="steps of training")
-    parser.add_argument("--compile", action="store_true", help="compile the steps, with the same results to rounding")
+    parser.add_argument("--compile", action="store_true", help="compile the steps")
     parser.add_argument("--quick", action="store_true", help="one seed, 20 steps; some seconds")
     parser.add_argument("--out", type=Path, default=Path("output/evidence"), help="folder of the table")
     return parser

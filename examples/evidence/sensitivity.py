@@ -146,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--num-steps", type=int, default=10_000, help="steps of each run")
     parser.add_argument("--seed", type=int, default=0, help="seed of each run")
-    parser.add_argument("--compile", action="store_true", help="compile the steps, with the same results to rounding")
+    parser.add_argument("--compile", action="store_true", help="compile the steps")
     parser.add_argument("--quick", action="store_true", help="the corners alone, 5 steps each; some seconds")
     parser.add_argument("--out", type=Path, default=Path("output/evidence"), help="folder of the table and the picture")
     return parser

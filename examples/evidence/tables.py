@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
-from cost import draw_costs
+from cost import METHODS, draw_costs
 from records import VERSIONS, read
 from sensitivity import draw, succeeds
 
@@ -26,7 +26,6 @@ SOURCES = {
     "k-means": "10,000 k-means centroids",
     "training": "10,000 training images",
 }
-METHODS = {"ours": "`BiGANInference`", "compiled": "`BiGANInference`, compiled", "npe": "sbi's NPE"}
 
 Row = Mapping[str, str]
 
