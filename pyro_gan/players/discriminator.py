@@ -13,8 +13,11 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.checks import listed, shown
 from pyro_gan.players.devices import is_compiled
 from pyro_gan.players.first_look import kept_buffers, kept_random_state, random_states
-from pyro_gan.players.graph import leaves
+from pyro_gan.players.graph import ends, leaves
 from pyro_gan.players.player import Player, are_written
+
+PROBABILITIES = ("Hardsigmoid", "LogSigmoid", "LogSoftmax", "Sigmoid", "Softmax")
+"""How the names of operations begin that give probabilities, or their logarithms."""
 
 
 class Discriminator(Player):
@@ -358,21 +361,5 @@ def check_logits(logits: Tensor) -> None:
 
 def _ends_in_probability(logits: Tensor) -> bool:
     """Whether the logits, seen through changes of shape, means and clamps, come out of a sigmoid or a softmax."""
-    node = logits.grad_fn
-    harmless = (
-        "Cat",
-        "View",
-        "Reshape",
-        "UnsafeView",
-        "Squeeze",
-        "Select",
-        "Alias",
-        "Clone",
-        "Clamp",
-        "Mean",
-        "ToCopy",
-    )
-    while node is not None and node.name().startswith(harmless):
-        node = node.next_functions[0][0]
-    ends = ("Sigmoid", "Softmax", "Hardsigmoid", "LogSigmoid", "LogSoftmax")
-    return node is not None and node.name().startswith(ends)
+    found = ends(logits, through=("Clamp", "Mean"))
+    return bool(found) and all(name.startswith(PROBABILITIES) for name in found)

@@ -27,3 +27,55 @@ def leaves(output: Tensor) -> list[Tensor]:
     """The parameters that a tensor was computed from: the leaves of its autograd graph, in a fixed order."""
     own = [output] if output.grad_fn is None and output.requires_grad else []
     return own + [node.variable for node in nodes_behind(output) if hasattr(node, "variable")]
+
+
+SHAPING = (
+    *(
+        "Alias",
+        "AsStrided",
+        "Cat",
+        "Clone",
+        "Expand",
+        "Permute",
+        "Reshape",
+        "Select",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Stack",
+    ),
+    *("Stack", "Transpose", "TBackward", "ToCopy", "Unbind", "UnsafeView", "Unsqueeze", "View"),
+)
+"""How the names of operations begin that change no number."""
+
+
+def ends(output: Tensor, through: tuple[str, ...] = ()) -> list[str]:
+    """The names of the operations that a tensor comes out of, but for changes of shape.
+
+    Args:
+        output: The tensor.
+        through: How the names of others begin through which to look as well.
+
+    Returns:
+        A name for each of its parts, such as "SigmoidBackward0"; none where it has no graph.
+    """
+    nodes, names = [output.grad_fn], list[str]()
+    while nodes:
+        node = nodes.pop()
+        if node is None:
+            continue
+        if node.name().startswith((*SHAPING, *through)):
+            nodes.extend([parent for parent, _ in node.next_functions])
+        else:
+            names.append(node.name())
+    return names
+
+
+def saturates(output: Tensor) -> bool:
+    """Whether all of a tensor comes out of functions that flatten towards both ends, or is such with another scale.
+
+    Args:
+        output: The tensor.
+    """
+    found = ends(output, through=("Add", "Div", "Mul", "Neg", "Rsub", "Sub"))
+    return bool(found) and all(name.startswith(("Hardsigmoid", "Hardtanh", "Sigmoid", "Tanh")) for name in found)

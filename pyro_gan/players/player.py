@@ -32,6 +32,8 @@ class Player:
         self.is_known = False
         self.writes_in_place = False
         """Whether the callable writes to what it is given; it is then given copies."""
+        self.saturates = False
+        """Whether what it draws comes out of a function such as a sigmoid, which flattens towards its ends."""
         self.parameters: dict[str, Tensor] = {}
         self._roots: list[nn.Module] = []
         self._loaded: dict[str, Any] | None = None
@@ -114,6 +116,11 @@ class Player:
         """The parameters of modules that ask for weight decay by an attribute `decays = True`."""
         modules = [module for module in self.modules if getattr(module, "decays", False) is True]
         return {parameter for module in modules for parameter in module.parameters()}
+
+    def saturating(self) -> set[Tensor]:
+        """The weights of its modules, of at least two dimensions, where what it draws saturates."""
+        modules = self.modules if self.saturates else []
+        return {parameter for module in modules for parameter in module.parameters() if parameter.dim() > 1}
 
     def numbers(self) -> set[Tensor]:
         """The parameters that are plain numbers, or vectors of such, and no part of a module, as by `pyro.param`."""

@@ -12,6 +12,7 @@ from pyro_gan.penalties import Penalty, SitePenalty
 from pyro_gan.players.batch import Batch
 from pyro_gan.players.discriminator import check_logits
 from pyro_gan.players.first_look import builds_itself_later, kept_random_state
+from pyro_gan.players.graph import saturates
 from pyro_gan.training.cautions import caution, warn_of_ignored
 from pyro_gan.training.distributed import joined
 from pyro_gan.training.samples import Samples
@@ -87,6 +88,8 @@ def look(game: Unmet, step: Step, batch: Batch, many: MoreRows | None) -> None:
         for part, select in discriminator.parts():
             part.both(select(real), select(fake))  # it finds out whether they can be judged in one call
         game.selection.check(game.met_parameters())
+        drawn = [rows for rows in samples.fake.values() if rows.requires_grad]
+        game.players()["model"].saturates = bool(drawn) and all(map(saturates, drawn))
         step.meet()
         for part, select in discriminator.parts():
             caution(part, game.penalties, select(game.typical_rows(real, fake)))

@@ -78,6 +78,7 @@ class PlayerOptimizer:
         parameters: dict[str, Tensor],
         decaying: Collection[Tensor] = (),
         numbers: Collection[Tensor] = (),
+        saturating: Collection[Tensor] = (),
     ) -> None:
         """Take on the parameters that are new, by name; the first ones build the optimizer.
 
@@ -85,6 +86,7 @@ class PlayerOptimizer:
             parameters: The parameters.
             decaying: As of :func:`default_optimizer`, which alone is told.
             numbers: Likewise.
+            saturating: Likewise.
 
         Raises:
             TypeError: The user's callable returns neither a torch optimizer nor a schedule.
@@ -95,14 +97,14 @@ class PlayerOptimizer:
         for name in new.keys() & self.parameters.keys():  # as after pyro.clear_param_store()
             self._drop(name)
         if self.optimizer is None:
-            made, schedule = self._make(new, decaying, numbers)
+            made, schedule = self._make(new, decaying, numbers, saturating)
             now = chosen(made, schedule, new)
             if self._loaded is not None:
                 self._check_alike(self._loaded["chosen"], now)
                 check_moments(self.argument, self._loaded, new)
             self.optimizer, self.schedule, self._chosen = made, schedule, now
         else:
-            self._add(new, decaying, numbers)
+            self._add(new, decaying, numbers, saturating)
         self.parameters.update(new)
         self._known.update(new.values())
         self._fill()
@@ -178,12 +180,12 @@ class PlayerOptimizer:
             check_moments(self.argument, state, self.parameters)
 
     def _check_alike(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        """Refuse the state of another optimizer; the rates of the default one are no choice of the user's.
+        """Refuse the state of another optimizer; the rates and decays of the default one are no choice of the user's.
 
         Raises:
             ValueError: It is one.
         """
-        check_alike(self.argument, before, now, without=("lr",) if self.is_default else ())
+        check_alike(self.argument, before, now, without=("lr", "weight_decay") if self.is_default else ())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state: at once where the parameters are known, else as they are met."""
@@ -245,12 +247,10 @@ class PlayerOptimizer:
         if self.schedule is not None and schedule is not None:
             self.schedule.load_state_dict(schedule)
 
-    def _make(
-        self, parameters: dict[str, Tensor], decaying: Collection[Tensor], numbers: Collection[Tensor]
-    ) -> tuple[Optimizer, LRScheduler | None]:
+    def _make(self, parameters: dict[str, Tensor], *kinds: Collection[Tensor]) -> tuple[Optimizer, LRScheduler | None]:
         """The optimizer, and the schedule if there is one, that the user's choice gives these parameters."""
         if self.choice is None:
-            made: Any = default_optimizer(parameters.values(), decaying, numbers)
+            made: Any = default_optimizer(parameters.values(), *kinds)
         elif isinstance(self.choice, PyroOptim):
             made = _from_pyro(self.choice, parameters)
         else:
@@ -269,9 +269,9 @@ class PlayerOptimizer:
             )
         return optimizer, schedule
 
-    def _add(self, parameters: dict[str, Tensor], decaying: Collection[Tensor], numbers: Collection[Tensor]) -> None:
+    def _add(self, parameters: dict[str, Tensor], *kinds: Collection[Tensor]) -> None:
         """Train parameters that appear late, with those that have the same options where there are any."""
-        optimizer, (made, schedule) = self._made(), self._make(parameters, decaying, numbers)
+        optimizer, (made, schedule) = self._made(), self._make(parameters, *kinds)
         self._chosen["options"] |= chosen(made, schedule, parameters)["options"]
         for new in made.param_groups:
             alike = [group for group in optimizer.param_groups if _options(group) == _options(new)]

@@ -296,13 +296,13 @@ class Step:
         Raises:
             ValueError: A parameter belongs to both players.
         """
-        game, decaying, numbers, self._with_buffers = self.game, set[Tensor](), set[Tensor](), None
+        game, kinds, self._with_buffers = self.game, (set[Tensor](), set[Tensor](), set[Tensor]()), None
         for player in game.players().values():
             if player is not game.discriminator:
                 _check_apart(player.parameters, game.discriminator.parameters)
-                decaying |= player.decaying()
-                numbers |= player.numbers()
-        game.optim.meet(game.generator_parameters(), decaying, numbers)
+                for kind, more in zip(kinds, (player.decaying(), player.numbers(), player.saturating()), strict=True):
+                    kind |= more
+        game.optim.meet(game.generator_parameters(), *kinds)
         game.optim_d.meet(game.discriminator.parameters, game.discriminator.decaying())
 
     def _update_discriminator(self, found: Gradients, *flag: Tensor) -> None:
