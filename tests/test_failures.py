@@ -1,12 +1,20 @@
 """The classic failures are told of, once each; good runs are not."""
 
+import re
 import warnings
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from models import falling_adam, location_model, location_scale_model, scalar_discriminator
+from models import (
+    falling_adam,
+    location_model,
+    location_scale_model,
+    network_model,
+    networks,
+    scalar_discriminator,
+)
 from torch import nn
 
 from pyro_gan import GANInference
@@ -99,6 +107,49 @@ def test_draws_that_have_collapsed_are_told_of():
 
     texts = told(GANInference(model, scalar_discriminator(8), sgd, sgd), num_steps=500)
     assert len([text for text in texts if text.startswith("the model's draws have collapsed: at site 'x'")]) == 1
+
+
+def still(parameters):
+    return torch.optim.SGD(parameters, lr=0.0)
+
+
+GREYS = torch.rand(500, 3, generator=torch.Generator().manual_seed(1))
+HALF_GREY = torch.where(GREYS < 0.5, 0.0, GREYS)
+BLACK_AND_WHITE = GREYS.round()
+
+
+@pytest.mark.parametrize(
+    ("end", "data", "share"),
+    [
+        (nn.Sigmoid(), GREYS, 0.98),
+        (nn.Sigmoid(), HALF_GREY, 0.49),
+        (nn.Sigmoid(), BLACK_AND_WHITE, None),
+        (nn.Hardtanh(0, 1), GREYS, 0.98),
+        (nn.Threshold(0, 0), GREYS, None),
+    ],
+)
+def test_draws_that_have_saturated_are_told_of(end, data, share):
+    """The weights are so large from the start that hardly a number is between black and white."""
+    generator = nn.Sequential(nn.Linear(3, 3), end)
+    with torch.no_grad():
+        generator[0].weight.copy_(1e4 * torch.eye(3))
+    inference = GANInference(network_model(generator, 3), networks()[1], still, still)
+    texts = [text for text in told(inference, data, num_steps=500) if "saturated" in text]
+    assert len(texts) == (share is not None)
+    if share:
+        shares = re.match(r"the model's draws have saturated: at site 'x' (.*?) of .* of the data's (.*?)\. W", texts[0])
+        assert float(shares[1]) < 0.01 and float(shares[2]) == pytest.approx(share, abs=0.06)
+        assert "let the weights decay: optim=lambda parameters: torch.optim.AdamW" in texts[0]
+
+
+def test_draws_elsewhere_have_not_saturated():
+    inference = GANInference(far_model, Sure(), still, still)
+    assert not any("saturated" in text for text in told(inference, 100 + DATA, num_steps=500))
+
+
+def test_greys_that_are_not_lost_are_not_told_of():
+    inference = GANInference(network_model(nn.Sequential(nn.Linear(3, 3), nn.Sigmoid()), 3), networks()[1])
+    assert not any("saturated" in text for text in told(inference, HALF_GREY, num_steps=500))
 
 
 def test_warnings_change_nothing_of_the_run():

@@ -29,6 +29,12 @@ WON = 0.99
 COLLAPSED = 0.03
 """The part of the data's standard deviation below which draws have collapsed."""
 
+END = 0.01
+"""The part of the data's range next to either end of it that counts as the end."""
+
+FEWEST_BETWEEN = 0.5
+"""The share of numbers between the ends, over the data's, below which draws have saturated."""
+
 VANISHED = 1e-6
 """The part of its largest norm below which a gradient has vanished."""
 
@@ -65,7 +71,8 @@ class WarnOfFailures(Callback):
     """Warns of the classic failures, once each in a run.
 
     The discriminator wins outright for 1,000 steps; the generator's gradient has vanished for as long; and, where a run
-    of at least 500 steps has come to its end: draws have collapsed, or parameters still move in one direction.
+    of at least 500 steps has come to its end: draws have collapsed or saturated, or parameters still move in one
+    direction.
     """
 
     drift: Drift | None = None
@@ -143,6 +150,14 @@ class WarnOfFailures(Callback):
                     f"the model's draws have collapsed: at site {site!r} their standard deviation is {of_fake:.2g}, "
                     f"the data's {spread:.2g}. Use the default loss and penalties, let the model draw more noise, "
                     "or lower the rates (optim, optim_d).",
+                )
+            elif inference.players()["model"].saturates and _are_apart(*(shares := _between(real, fake))):
+                self._tell(
+                    "saturated",
+                    f"the model's draws have saturated: at site {site!r} {shares[1]:.2g} of their numbers lie between "
+                    f"the ends of the range, of the data's {shares[0]:.2g}. Weights behind a sigmoid have grown "
+                    "until no gradient comes through. Lower the rates, run for fewer steps, or let the weights decay: "
+                    "optim=lambda parameters: torch.optim.AdamW(parameters, lr=0.0005, weight_decay=0.1).",
                 )
 
     def _mark(self, inference: Inference) -> None:
@@ -235,6 +250,20 @@ def _of_half(values: Tensor) -> float:
 def _deviation(rows: Tensor) -> float:
     """The root mean square of the features' standard deviations."""
     return float(np.sqrt(np.var(rows.cpu().double().numpy(), 0).mean()))
+
+
+def _between(real: Tensor, fake: Tensor) -> tuple[float, float]:
+    """The shares of numbers that are at neither end of the real rows' range, of real rows and draws."""
+    low, high = real.min(), real.max()
+    margin = END * (high - low)
+    at_ends = (((rows - low).abs() <= margin) | ((rows - high).abs() <= margin) for rows in (real, fake))
+    of_real, of_fake = (1 - float(each.double().mean()) for each in at_ends)
+    return of_real, of_fake
+
+
+def _are_apart(of_real: float, of_fake: float) -> bool:
+    """Whether far fewer numbers of the draws than of the data are between the ends."""
+    return of_real > END and of_fake < FEWEST_BETWEEN * of_real
 
 
 def _distance_of_quartiles(rows: Tensor) -> float:
