@@ -137,7 +137,8 @@ def test_draws_that_have_saturated_are_told_of(end, data, share):
     texts = [text for text in told(inference, data, num_steps=500) if "saturated" in text]
     assert len(texts) == (share is not None)
     if share:
-        shares = re.match(r"the model's draws have saturated: at site 'x' (.*?) of .* of the data's (.*?)\. W", texts[0])
+        pattern = r"the model's draws have saturated: at site 'x' (.*?) of .* of the data's (.*?)\. W"
+        shares = re.match(pattern, texts[0])
         assert float(shares[1]) < 0.01 and float(shares[2]) == pytest.approx(share, abs=0.06)
         assert "let the weights decay: optim=lambda parameters: torch.optim.AdamW" in texts[0]
 
