@@ -58,6 +58,13 @@ def test_all_ends_are_named():
     assert ends(parameter) == []
 
 
+def test_a_sum_with_many_ways_to_its_end_is_walked_once():
+    rows = torch.ones(2, requires_grad=True).sigmoid()
+    for _ in range(60):
+        rows = rows + rows
+    assert saturates(rows)
+
+
 def decays(inference):
     """The weight decay of each parameter of the generator's side by name."""
     names = {parameter: name for name, parameter in inference.optim.parameters.items()}

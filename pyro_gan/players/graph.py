@@ -29,22 +29,9 @@ def leaves(output: Tensor) -> list[Tensor]:
     return own + [node.variable for node in nodes_behind(output) if hasattr(node, "variable")]
 
 
-SHAPING = (
-    *(
-        "Alias",
-        "AsStrided",
-        "Cat",
-        "Clone",
-        "Expand",
-        "Permute",
-        "Reshape",
-        "Select",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Stack",
-    ),
-    *("Stack", "Transpose", "TBackward", "ToCopy", "Unbind", "UnsafeView", "Unsqueeze", "View"),
+SHAPING = tuple(
+    "Alias AsStrided Cat Clone Expand Permute Reshape Select Slice Split Squeeze Stack Transpose TBackward ToCopy Unbind "
+    "UnsafeView Unsqueeze View".split()
 )
 """How the names of operations begin that change no number."""
 
@@ -59,11 +46,12 @@ def ends(output: Tensor, through: tuple[str, ...] = ()) -> list[str]:
     Returns:
         A name for each of its parts, such as "SigmoidBackward0"; none where it has no graph.
     """
-    nodes, names = [output.grad_fn], list[str]()
+    nodes, names, seen = [output.grad_fn], list[str](), set[Any]()
     while nodes:
         node = nodes.pop()
-        if node is None:
+        if node is None or node in seen:
             continue
+        seen.add(node)
         if node.name().startswith((*SHAPING, *through)):
             nodes.extend([parent for parent, _ in node.next_functions])
         else:
