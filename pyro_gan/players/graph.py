@@ -29,9 +29,9 @@ def leaves(output: Tensor) -> list[Tensor]:
     return own + [node.variable for node in nodes_behind(output) if hasattr(node, "variable")]
 
 
-SHAPING = tuple(
-    "Alias AsStrided Cat Clone Expand Permute Reshape Select Slice Split Squeeze Stack Transpose TBackward ToCopy Unbind "
-    "UnsafeView Unsqueeze View".split()
+SHAPING = (
+    *("Alias", "AsStrided", "Cat", "Clone", "Expand", "Permute", "Reshape", "Select", "Slice", "Split"),
+    *("Squeeze", "Stack", "Transpose", "TBackward", "ToCopy", "Unbind", "UnsafeView", "Unsqueeze", "View"),
 )
 """How the names of operations begin that change no number."""
 
