@@ -160,9 +160,12 @@ def test_a_state_of_before_goes_on_without_decay(monkeypatch):
 
 
 def test_a_failed_look_leaves_no_mark():
-    inference = images(nn.Sigmoid())
-    with pytest.raises(ValueError, match="NaN"):
-        inference.step(torch.full((20, 3), torch.nan))
+    pyro.clear_param_store()
+    generator, discriminator = networks()
+    shared = nn.Sequential(discriminator, generator[0], nn.Linear(8, 1)).insert(1, nn.Linear(1, 2))
+    inference = GANInference(network_model(nn.Sequential(*generator, nn.Sigmoid()), 2), shared)
+    with pytest.raises(ValueError, match="is also the discriminator"):
+        inference.step(PIXELS)
     assert not inference.model.saturates
 
 

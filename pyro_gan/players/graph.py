@@ -6,11 +6,12 @@ from typing import Any
 from torch import Tensor
 
 
-def nodes_behind(output: Tensor) -> Iterator[Any]:
+def nodes_behind(output: Tensor, through: tuple[str, ...] | None = None) -> Iterator[Any]:
     """The operations of autograd's graph behind a tensor, each once, in a fixed order.
 
     Args:
         output: The tensor.
+        through: How the names of operations begin behind which to look; by default all.
     """
     seen: set[Any] = set()
     nodes = [output.grad_fn]
@@ -20,7 +21,8 @@ def nodes_behind(output: Tensor) -> Iterator[Any]:
             continue
         seen.add(node)
         yield node
-        nodes.extend([parent for parent, _ in reversed(node.next_functions)])
+        if through is None or node.name().startswith(through):
+            nodes.extend([parent for parent, _ in reversed(node.next_functions)])
 
 
 def leaves(output: Tensor) -> list[Tensor]:
@@ -46,17 +48,9 @@ def ends(output: Tensor, through: tuple[str, ...] = ()) -> list[str]:
     Returns:
         A name for each of its parts, such as "SigmoidBackward0"; none where it has no graph.
     """
-    nodes, names, seen = [output.grad_fn], list[str](), set[Any]()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node.name().startswith((*SHAPING, *through)):
-            nodes.extend([parent for parent, _ in node.next_functions])
-        else:
-            names.append(node.name())
-    return names
+    passed = (*SHAPING, *through)
+    names = (node.name() for node in nodes_behind(output, passed))
+    return [name for name in names if not name.startswith(passed)]
 
 
 def saturates(output: Tensor) -> bool:
