@@ -441,6 +441,23 @@ def test_sharing_draws_and_compiling_are_not_combined():
         trained(make(share_draws=True), True)
 
 
+def test_shapes_are_fixed_numbers_in_compiled_code():
+    """Of images that grow by strides it could make nothing, as long as their sizes were symbols."""
+
+    def upsampling(generator):
+        layers = [nn.Linear(2, 12 * 4 * 4), nn.Unflatten(1, (12, 4, 4)), nn.BatchNorm2d(12)]
+        for few, more, size in ((12, 6, 3), (6, 3, 4)):  # to 7 by 7 pixels, and to 14 by 14
+            layers += [nn.ReLU(), nn.ConvTranspose2d(few, more, size, stride=2, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(more)]
+        layers += [nn.ReLU(), nn.ConvTranspose2d(3, 1, 4, stride=2, padding=1), nn.Flatten()]
+        return network_model(nn.Sequential(*layers), 2)
+
+    inference = make(upsampling, lambda _: nn.Linear(28 * 28, 1), loss=NonSaturating())
+    rows = torch.randn(64, 28 * 28, generator=torch.Generator().manual_seed(0))
+    trained(inference, True, 2, rows)
+    assert_compiled_once(inference)
+
+
 @pytest.mark.filterwarnings("ignore")  # of torch, as it compiles
 def test_networks_that_the_user_compiled_are_trained_as_they_were_written():
     found = []

@@ -4,8 +4,9 @@
 tensors. TorchInductor makes machine code of it, with random numbers from torch's own generators.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -119,8 +120,8 @@ def inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..
     from torch._inductor.compile_fx import compile_fx
 
     try:
-        with torch.no_grad(), config.patch(fallback_random=True, **IN_ORDER), _cached():
-            call: Any = compile_fx(graph, [tensor.detach() for tensor in examples], **_ways())
+        with torch.no_grad(), config.patch(fallback_random=True, **IN_ORDER), _cached() as shaped:
+            call: Any = compile_fx(graph, [shaped(tensor.detach()) for tensor in examples], **_ways())
     except Exception as error:  # each of the compiler's parts has errors of its own
         first = next(iter(str(error).strip().splitlines()), "")
         text = f"{type(error).__name__}: {first[:200]}"
@@ -130,18 +131,26 @@ def inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..
     return cast(Callable[..., Any], call)
 
 
-def _cached() -> AbstractContextManager[Any]:
+@contextmanager
+def _cached() -> Iterator[Callable[[Tensor], Tensor]]:
     """A context in which the compiler takes what it made of the same graph before, in other processes too.
 
-    It keeps such things where it knows how shapes are to be taken, which here are fixed.
+    It keeps such things where it knows how shapes are to be taken. Here all are fixed, those of strides too, which the
+    compiler else makes symbols of where they do not follow from the sizes.
+
+    Yields:
+        What makes a tensor one of fixed shape and no content.
     """
     if not IS_KNOWN_WELL:
-        return nullcontext()
+        yield lambda tensor: tensor
+        return
     from torch._guards import TracingContext, tracing
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    return tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv(assume_static_by_default=True))))
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    with tracing(TracingContext(mode)):
+        yield partial(mode.from_tensor, static_shapes=True)
 
 
 def _ways() -> dict[str, Any]:
