@@ -139,7 +139,7 @@ def test_the_middle_of_the_settings_is_the_recipe_itself(recipe):
 
 def test_settings_vary_two_at_a_time_about_the_middle():
     tried, middle = sensitivity.settings(is_quick=False), sensitivity.Setting()
-    assert len(tried) == len(set(tried)) == 39
+    assert len(tried) == len(set(tried)) == 48
     assert middle in tried
     pairs = {"rate", "width"}, {"batch_size", "noise"}
     for setting in tried:
