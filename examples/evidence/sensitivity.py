@@ -6,7 +6,7 @@ is cut off goes on where it was.
 
     python examples/evidence/sensitivity.py --out output/evidence
 
-All 48 settings of a recipe take some two hours on one core with `--compile`, those of width 512 half of it; `--quick`
+All 48 settings of a recipe take up to two hours on one core with `--compile`, half of it those of width 512; `--quick`
 tries the corners for a few steps.
 
 References:
