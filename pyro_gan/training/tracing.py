@@ -120,7 +120,7 @@ def inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..
     from torch._inductor.compile_fx import compile_fx
 
     try:
-        with torch.no_grad(), config.patch(fallback_random=True, **IN_ORDER), _cached() as shaped:
+        with torch.no_grad(), config.patch(fallback_random=True, **IN_ORDER), _fixed_shapes() as shaped:
             call: Any = compile_fx(graph, [shaped(tensor.detach()) for tensor in examples], **_ways())
     except Exception as error:  # each of the compiler's parts has errors of its own
         first = next(iter(str(error).strip().splitlines()), "")
@@ -132,11 +132,11 @@ def inductor(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..
 
 
 @contextmanager
-def _cached() -> Iterator[Callable[[Tensor], Tensor]]:
+def _fixed_shapes() -> Iterator[Callable[[Tensor], Tensor]]:
     """A context in which the compiler takes what it made of the same graph before, in other processes too.
 
-    It keeps such things where it knows how shapes are to be taken. Here all are fixed, those of strides too, which the
-    compiler else makes symbols of where they do not follow from the sizes.
+    It keeps such things where it knows how shapes are to be taken. Here all are fixed; of tensors that are given to it
+    as they are, the compiler makes the sizes symbols.
 
     Yields:
         What makes a tensor one of fixed shape and no content.
