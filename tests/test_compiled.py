@@ -16,6 +16,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.functional import one_hot
 
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback
@@ -456,6 +457,52 @@ def test_shapes_are_fixed_numbers_in_compiled_code():
     rows = torch.randn(64, 28 * 28, generator=torch.Generator().manual_seed(0))
     trained(inference, True, 2, rows)
     assert_compiled_once(inference)
+
+
+def with_labels(draw):
+    """A model whose rows are of one of three kinds, given as one-hot rows."""
+    kinds = nn.Linear(3, 2, bias=False)
+
+    def model(generator):
+        def draws(labels):
+            pyro.module("generator", generator)
+            pyro.module("kinds", kinds)
+            with pyro.plate("data", len(labels)):
+                eps = pyro.sample("eps", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+                return pyro.deterministic("x", generator(eps + kinds(draw(labels))), event_dim=1)
+
+        return draws
+
+    return model
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda labels: one_hot(labels, num_classes=3).to(torch.get_default_dtype()),
+        lambda labels: pyro.sample("kind", dist.OneHotCategorical(1.0 + one_hot(labels, 3))),
+    ],
+    ids=["given", "drawn"],
+)
+def test_labels_as_one_hot_rows_are_compiled(draw):
+    """Torch looks at their values first, by which a trace would not be of other labels."""
+    labels = torch.arange(32) % 3
+    found = []
+    for compile in (False, True):
+        torch.manual_seed(0)
+        inference = make(with_labels(draw))
+        found.append(values(trained(inference, compile, rows=(ROWS, labels))))
+    assert distance(*found) < 1e-5
+    assert_compiled_once(inference)
+
+
+def test_labels_out_of_range_are_refused_by_compiled_code():
+    inference = make(with_labels(lambda labels: one_hot(labels, 3).to(torch.get_default_dtype())))
+    labels = torch.arange(32) % 3
+    trained(inference, True, rows=(ROWS, labels))
+    assert_compiled_once(inference)
+    with pytest.raises(RuntimeError, match=r"one_hot\(\) takes labels from 0 to 2 here, but got others\."):
+        inference.step((ROWS, labels + 1))
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch, as it compiles

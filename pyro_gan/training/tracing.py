@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
+from torch.overrides import TorchFunctionMode
 
 from pyro_gan.players.batch import Batch, tensors_of
 from pyro_gan.training.step import GradientFunction, Gradients
@@ -59,11 +61,31 @@ def traced(function: GradientFunction, batch: Batch) -> Trace:
         return tuple(values)
 
     try:
-        with config.patch(error_on_nested_fx_trace=False):  # networks that the user compiled run as they were written
+        # Networks that the user compiled run as they were written.
+        with config.patch(error_on_nested_fx_trace=False), LabelsUnseen():
             graph = make_fx(of_tensors)(*tensors_of(batch))
     except Exception as error:  # whatever an operation raises that can not be traced
         raise NotCompilable(_why_not_traced(error)) from error
     return Trace(graph, _lifted(graph), parameters, places)
+
+
+class LabelsUnseen(TorchFunctionMode):
+    """A context in which labels become one-hot rows without a look at their values, which a trace could not record.
+
+    Those out of range are refused all the same, when the rows are made.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_one_hot if function is one_hot else function)(*args, **(kwargs or {}))
+
+
+def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """As torch's own; where the labels decide on the number of classes, that."""
+    if num_classes < 1:
+        return one_hot(tensor, num_classes)
+    is_known = ((tensor >= 0) & (tensor < num_classes)).all()
+    torch._assert_async(is_known, f"one_hot() takes labels from 0 to {num_classes - 1} here, but got others.")
+    return tensor.new_zeros(*tensor.shape, num_classes).scatter(-1, tensor.unsqueeze(-1), 1)
 
 
 def _why_not_traced(error: Exception) -> str:
