@@ -57,7 +57,11 @@ class Reader:
         self.network.eval()
 
     @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """What it thinks of each digit, with shape `(num_images, 10)`."""
+        parts = images.reshape(len(images), 1, *images.shape[-2:]).split(1000)
+        return torch.cat([self.network(part).softmax(1) for part in parts])
+
     def __call__(self, images: Tensor) -> Tensor:
         """The digits that it reads, with shape `(num_images,)`."""
-        parts = images.reshape(len(images), 1, *images.shape[-2:]).split(1000)
-        return torch.cat([self.network(part).argmax(1) for part in parts])
+        return self.probabilities(images).argmax(1)
