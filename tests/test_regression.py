@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference
 from pyro_gan.auto.regression import Regression
 from pyro_gan.penalties import R1
-from pyro_gan.recipes import posterior_penalties
+from pyro_gan.recipes import default_penalties, posterior_penalties
 
 
 def related(num_rows=2000):
@@ -151,3 +151,22 @@ def test_penalties_that_were_assigned_before_the_first_step_stay(is_assigned):
     inference.step({"z": z, "x": x})
     assert (inference.penalties is own) == is_assigned
     assert is_assigned or inference.penalties[0].weight == posterior_penalties()[0].weight
+
+
+def test_latents_of_a_model_to_train_are_not_related_by_what_it_draws_at_first():
+    """When it has come to where the data are, it relates them otherwise."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+
+    def model(x):
+        loc, scale = pyro.param("loc", torch.tensor(0.0)), pyro.param("scale", torch.tensor(1.0))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(loc + scale * z, 0.2), obs=x)
+
+    guide = AutoImplicitGuide(model, width=8)
+    inference = BiGANInference(model, guide, AutoDiscriminator(width=8), energy_weight=1.0)
+    inference.run(4 + 0.5 * torch.randn(2000), num_steps=2, batch_size=128, progress=False)
+    assert inference.discriminator.function.regression is None
+    assert torch.equal(guide.posterior.regression.slope, torch.zeros(1, 1))
+    assert inference.penalties[0].weight == default_penalties()[0].weight

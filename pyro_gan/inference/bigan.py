@@ -140,7 +140,7 @@ class BiGANInference(GuidedInference):
 
     def get_to_know(self, batch: Batch) -> None:
         super().get_to_know(batch)
-        if self.penalties is self._open_penalties and self._weight():
+        if self.penalties is self._open_penalties and self._relates():
             self.penalties = posterior_penalties()
         self._open_penalties = None
 
@@ -168,8 +168,8 @@ class BiGANInference(GuidedInference):
         return self.with_given(samples, batch)
 
     def relate(self, functions: Mapping[str, Any], samples: Samples) -> None:
-        """As of every inference: where the guide is scored, by draws of the model."""
-        if not self._weight():
+        """As of every inference: where the guide is scored, by draws of a model that stays as it is."""
+        if not self._relates():
             return
         rows = {site: values.detach() for site, values in samples.fake.items()}
         for function in functions.values():
@@ -221,6 +221,10 @@ class BiGANInference(GuidedInference):
         if self.energy_weight is None:
             return 0.0 if self.model.trainable() else ENERGY_WEIGHT
         return self.energy_weight
+
+    def _relates(self) -> bool:
+        """Whether the guide is scored on draws of a model that stays as it is; one to train relates others later."""
+        return bool(self._weight()) and not self.model.trainable()
 
     def _score(self, arguments: Arguments, samples: Samples) -> Tensor:
         """The scores of the guide's draws on the model's, with shape `(num_rows,)`.
