@@ -417,7 +417,8 @@ def test_printing_shows_what_was_built():
         "'x', shape (1, 16, 16) (an image), numbers, standardized",
         "'c', shape (), numbers",
         "Conv2d(1, 3,",
-        "Linear(in_features=24, out_features=12",
+        "(embeddings): ModuleList(",
+        "Linear(in_features=36, out_features=12",
         "out_features=1,",
     ):
         assert part in text

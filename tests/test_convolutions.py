@@ -77,8 +77,9 @@ def test_the_published_start_is_that_of_the_paper(monkeypatch):
     for network in convolutional(monkeypatch).convolutional(28):
         weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
         assert weights and all(weight.std().item() == pytest.approx(0.02, rel=0.1) for weight in weights)
-    generator, discriminator = convolutional(monkeypatch).convolutional(28)
-    drawn = generator(torch.randn(3, 64))
+    example = convolutional(monkeypatch)
+    generator, discriminator = example.convolutional(28)
+    drawn = generator(torch.randn(3, example.NOISE_SIZE))
     assert drawn.shape == (3, 1, 28, 28) and drawn.abs().max() <= 1 and discriminator(drawn).shape == (3, 1)
 
 

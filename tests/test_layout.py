@@ -79,6 +79,7 @@ ORDER = [
         "auto.embedded",
         "auto.pooling",
         "auto.padding",
+        "auto.products",
         "auto.regression",
         "auto.building",
         "auto.labels",

@@ -77,6 +77,7 @@ class SelfBuilding(nn.Module):
                     "is_image": site.is_image,
                     "is_mapped": site.support is not None,
                     "is_reflected": site.is_reflected,
+                    "is_large": site.is_large,
                 }
                 found[site.name] = {**seen, **found.get(site.name, {})}
             elif isinstance(site, View):
@@ -103,8 +104,8 @@ class SelfBuilding(nn.Module):
         of_shape = is_image(tuple(rows.shape[1:]))
         asked = {"is_image": None if self.images is None else self.images and of_shape}
         known = {"kinds": (), "is_image": of_shape, "is_mapped": True} if self._as is None else self._as.get(name, {})
-        if known:  # a state that does not tell is of a version that reflected nothing
-            known = {"is_reflected": False, **known}
+        if known:  # a state that does not tell is of a version that had neither
+            known = {"is_reflected": False, "is_large": False, **known}
         elif name in self.conditions:
             known = {"kinds": kinds_of_condition(rows)}
         kept = {key: value for key, value in {**asked, **known}.items() if key not in VIEWED}

@@ -46,6 +46,9 @@ SMALLEST_IMAGE = 8
 MOST_CATEGORIES = 64
 """The number of values of an integer site up to which each has a coordinate of its own."""
 
+LARGE = 64
+"""The numbers of a row from which on a site is large."""
+
 FEWEST_REPEATS = 4
 """How many times a value comes on average in the first rows, where integers are taken for labels."""
 
@@ -85,6 +88,8 @@ class Coordinates(nn.Module):
         is_mapped: Whether the rows are mapped to the real line, where there is a map; by default they tell.
         is_plain: Whether mean and standard deviation of all rows standardize, whatever the rows look like.
         is_reflected: Whether numbers in an interval are kept as they are; by default the rows tell.
+        is_large: Whether networks see it apart from small sites; by default where a row has at least 64 numbers,
+            of which no label is made.
     """
 
     mean: Tensor
@@ -109,6 +114,7 @@ class Coordinates(nn.Module):
         is_mapped: bool | None = None,
         is_plain: bool = False,
         is_reflected: bool | None = None,
+        is_large: bool | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -134,6 +140,9 @@ class Coordinates(nn.Module):
             self.register_buffer(buffer, torch.zeros((), dtype=dtype, device=rows.device))
         real = self.to_real(rows.detach())
         self.shape = tuple(real.shape[1:])
+        if is_large is None:
+            is_large = self.size >= LARGE and not (self.categories or self.kinds)
+        self.is_large = is_large
         dims = (0, -2, -1) if self.is_image else (0,)
         is_plain = is_plain or self.is_image or bool(self.categories)
         for buffer, value in zip(

@@ -23,6 +23,7 @@ from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of, f
 from pyro_gan.auto.coordinates import Coordinates, tell_of_numbers
 from pyro_gan.auto.networks import flat, fully_connected
 from pyro_gan.auto.pooling import embedding_of, summary_size
+from pyro_gan.auto.products import LAYERS, Products, are_multiplied
 from pyro_gan.auto.regression import Regression, numbers_of, regression_of
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import View, seen_by
@@ -33,6 +34,9 @@ from pyro_gan.players.supports import fixed_support
 
 class AutoDiscriminator(SelfBuilding):
     """A discriminator for any sites, built at its first call from their shapes, supports and first rows.
+
+    Where a site has at least 64 numbers, as an image, and others beside it have fewer, each kind passes a network of
+    its own first, and the next one sees features of both and their products (:mod:`pyro_gan.auto.products`).
 
     Constrained sites are mapped to the real line, all are standardized by the first rows, and features with long tails
     are bent (:mod:`pyro_gan.auto.spread`). Labels have a coordinate for each value. Images, with event shape
@@ -150,8 +154,10 @@ class AutoDiscriminator(SelfBuilding):
         first, dtype = next(iter(real.values())), floating_type({name: real[name] for name in names})
         with torch.inference_mode(False), torch.no_grad():
             sites = [self._coordinates(name, supports.get(name), real, dtype) for name in names]
-            embedding = embedding_of(sites, self.width)
-            network = fully_connected(embedding.size, self.width, self.depth, 1)
+            has_products = are_multiplied(sites)
+            embedding = Products(sites, self.width) if has_products else embedding_of(sites, self.width)
+            depth = max(1, self.depth - LAYERS) if has_products else self.depth
+            network = fully_connected(embedding.size, self.width, depth, 1)
             self.sites = nn.ModuleList(sites)
             self.embedding = embedding.to(first.device, dtype)
             self.network = network.to(first.device, dtype)
