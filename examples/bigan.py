@@ -1,9 +1,10 @@
 """Reconstructions of handwritten digits: a generator and its inverse, learned by BiGANInference.
 
 The model draws 16 latent numbers and turns them into pixels; the guide turns pixels into the latent numbers that may
-have made them. The discriminator sees pixels and latent numbers together, and multiplies features of the one by
-features of the other: whether the two belong together is easier to tell from products than from sums. A reconstruction
-is what the model makes of what the guide saw, and is judged by a classifier: does it show the same digit?
+have made them. Guide and discriminator build themselves: the latter sees pixels and latent numbers together, and
+multiplies features of the one by features of the other, from which it is easier to tell than from sums whether the two
+belong together. A reconstruction is what the model makes of what the guide saw, and is judged by a classifier: does it
+show the same digit?
 
     python examples/bigan.py --data mnist --out output/bigan
 
@@ -22,9 +23,9 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, leaky_relu
+from torch.nn.functional import cross_entropy
 
-from pyro_gan import BiGANInference
+from pyro_gan import AutoImplicitGuide, BiGANInference
 from pyro_gan.datasets import LabelledImages, load_digits, load_mnist
 from pyro_gan.plots import interpolate, plot_images
 
@@ -35,20 +36,6 @@ def network(*sizes: int) -> nn.Sequential:
     """Linear layers of these sizes with leaky rectifiers between them."""
     layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.LeakyReLU(0.2))]
     return nn.Sequential(*layers[:-1])
-
-
-class Discriminator(nn.Module):
-    """A logit from features of pixels, features of latent numbers, and their products."""
-
-    def __init__(self, num_pixels: int) -> None:
-        super().__init__()
-        self.of_pixels = network(num_pixels, WIDTH, WIDTH, WIDTH)
-        self.of_latents = network(LATENT_SIZE, WIDTH, WIDTH)
-        self.logit = network(3 * WIDTH, WIDTH, 1)
-
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        pixels, latents = self.of_pixels(x), self.of_latents(z)
-        return self.logit(torch.cat([leaky_relu(pixels, 0.2), leaky_relu(latents, 0.2), pixels * latents], 1))
 
 
 def load(name: str) -> tuple[LabelledImages, LabelledImages]:
@@ -85,7 +72,6 @@ def main(args: argparse.Namespace) -> None:
     train, test = load(args.data)
     num_pixels = train.images.shape[1]
     generator = network(LATENT_SIZE, WIDTH, WIDTH, num_pixels).append(nn.Sigmoid())
-    encoder = network(num_pixels, WIDTH, WIDTH, LATENT_SIZE)
 
     def model(batch_size: int) -> Tensor:
         pyro.module("generator", generator)
@@ -93,12 +79,7 @@ def main(args: argparse.Namespace) -> None:
             z = pyro.sample("z", dist.Normal(torch.zeros(LATENT_SIZE), 1.0).to_event(1))
             return pyro.deterministic("x", generator(z), event_dim=1)
 
-    def guide(x: Tensor) -> Tensor:
-        pyro.module("encoder", encoder)
-        with pyro.plate("data", len(x)):
-            return pyro.deterministic("z", encoder(x), event_dim=1)
-
-    inference = BiGANInference(model, guide, Discriminator(num_pixels), discriminator_steps=1)  # products tell soon
+    inference = BiGANInference(model, AutoImplicitGuide(model))
     start = time.perf_counter()
     inference.run(train.images, num_steps=args.num_steps, batch_size=128, progress=args.progress)
     print(f"{args.num_steps} steps in {time.perf_counter() - start:.0f} s")

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, leaky_relu
 
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference
-from pyro_gan.auto.networks import Embedding
+from pyro_gan.auto.networks import Embedding, SlowLinear
 from pyro_gan.auto.products import Products
 from pyro_gan.datasets import load_digits
 
@@ -111,4 +111,61 @@ def same_digit(num_steps):
 @pytest.mark.slow
 def test_three_lines_reconstruct_digits():
     assert same_digit(1) < 0.2
-    assert same_digit(1500) > 0.7
+    assert same_digit(1500) > 0.8
+
+
+TIMES = torch.linspace(0.0, 6.0, 100)
+
+
+def waves(x=None, batch_size=256):
+    """A hundred numbers of a wave with noise, of a height and a frequency."""
+    with pyro.plate("data", batch_size if x is None else len(x)):
+        height = pyro.sample("height", dist.Normal(0.0, 1.0))
+        frequency = pyro.sample("frequency", dist.Uniform(0.5, 2.0))
+        wave = height[..., None] * torch.sin(frequency[..., None] * TIMES)
+        pyro.sample("x", dist.Normal(wave, 0.5).to_event(1), obs=x)
+
+
+def mean_and_deviation(weights, values):
+    mean = (weights * values).sum(-1)
+    return mean, ((weights * values**2).sum(-1) - mean**2).sqrt()
+
+
+@pytest.mark.parametrize(("num_numbers", "kind"), [(63, SlowLinear), (64, nn.Linear)])
+def test_guides_of_large_observations_are_fast(num_numbers, kind):
+    pyro.clear_param_store()
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z[:, None], torch.ones(num_numbers)).to_event(1), obs=x)
+
+    guide = AutoImplicitGuide(model, width=8)
+    guide(torch.randn(9, num_numbers))
+    layers = [layer for layer in guide.posterior.own.modules() if isinstance(layer, nn.Linear)]
+    assert {type(layer) for layer in layers} == {kind}
+
+
+@pytest.mark.slow
+def test_a_posterior_given_a_hundred_numbers_is_learned_in_time():
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+    runs = (pyro.poutine.trace(waves).get_trace(None, number) for number in (10_000, 200))
+    data, test = ({site: run.nodes[site]["value"] for site in ("height", "frequency", "x")} for run in runs)
+    inference = BiGANInference(waves, AutoImplicitGuide(waves, observed="x"))
+    inference.run(data, num_steps=2000, batch_size=256, progress=False)
+    draws = inference.sample_posterior(test["x"], 500)
+
+    heights, frequencies = torch.linspace(-4.0, 4.0, 161), torch.linspace(0.5, 2.0, 101)
+    grid = heights[:, None, None] * torch.sin(frequencies[:, None] * TIMES)
+    for site, values, other in (("height", heights, 1), ("frequency", frequencies, 0)):
+        errors, ratios = [], []
+        for number, x in enumerate(test["x"]):
+            log_density = -((x - grid) / 0.5).square().sum(2) / 2 - heights[:, None].square() / 2
+            weights = (log_density - log_density.logsumexp((0, 1))).exp().sum(other)
+            mean, deviation = mean_and_deviation(weights, values)
+            of_guide = draws[site][:, number]
+            errors.append((of_guide.mean() - mean).abs() / deviation)
+            ratios.append(of_guide.std() / deviation)
+        assert torch.stack(errors).median() < 0.75
+        assert torch.stack(ratios).median() == pytest.approx(1.0, abs=0.3)

@@ -66,7 +66,8 @@ class AutoImplicitGuide(SelfBuilding):
     continuous ones depend on them too; those that the model marks to be enumerated are left to it. Parameters have the
     type of the latents, lie where these do, and are registered with Pyro under the guide's name. Several guides of
     one name each keep their own, while they live; the store has those of the one that was called last. An optimizer
-    such as Adam moves the guide a quarter as fast as other networks, so that it does not run ahead of a discriminator.
+    such as Adam moves the guide a quarter as fast as other networks, so that it does not run ahead of a discriminator;
+    as fast where an observation has at least 64 numbers, of which there is more to learn.
 
     Args:
         model: The model. Discrete latent sites without a bound, such as of a Poisson, are summed out of it, or hidden

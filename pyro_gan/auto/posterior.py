@@ -13,6 +13,7 @@ from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent
 from pyro_gan.auto.networks import SlowLinear, decaying, flat, fully_connected, start_as_fast
 from pyro_gan.auto.pooling import embedding_of, sharpness, summary, summary_size
+from pyro_gan.auto.products import is_large
 from pyro_gan.auto.regression import Regression, numbers_of, regression_of
 from pyro_gan.auto.views import Elements, View, seen_by
 from pyro_gan.auto.widening import Widening
@@ -34,8 +35,9 @@ class NoiseNetwork(nn.Module):
     """Several sites' standardized numbers: a linear path from coordinates, and a fully connected network of features.
 
     Both have noise too, and are slow: a guide that is faster than the discriminator follows the data and loses its
-    noise, before the discriminator has seen how wide the posterior is. What the network tells beside the linear path
-    decays where the discriminator does not see it.
+    noise, before the discriminator has seen how wide the posterior is. Of large observations, as images, it has so much
+    to learn that it would be too late. What the network tells beside the linear path decays where the discriminator
+    does not see it.
 
     Of labels the numbers are logits, which are not slow: their draws have a chance of their own, whatever the noise is.
     Noise makes several labels depend on each other, and a single one has none where it can do without.
@@ -47,6 +49,7 @@ class NoiseNetwork(nn.Module):
         num_features: The features of a row, for the network.
         width: The units of each hidden layer.
         depth: The number of hidden layers.
+        is_slow: Whether sites that are no labels are.
     """
 
     def __init__(
@@ -57,17 +60,19 @@ class NoiseNetwork(nn.Module):
         num_features: int,
         width: int,
         depth: int,
+        is_slow: bool,
     ) -> None:
         super().__init__()
         self.sites = nn.ModuleList(sites)
         self.noise_dim = noise_dim
         size = sum(site.size for site in sites)
         are_labels = isinstance(sites[0], Labels)
-        network = fully_connected(noise_dim + num_features, width, depth, size, is_slow=not are_labels)
+        is_slow = is_slow and not are_labels
+        network = fully_connected(noise_dim + num_features, width, depth, size, is_slow)
         self.network = decaying(network)
-        self.linear = (nn.Linear if are_labels else SlowLinear)(noise_dim + num_coordinates, size)
+        self.linear = (SlowLinear if is_slow else nn.Linear)(noise_dim + num_coordinates, size)
         _start_as_noise(self.linear, 0 if are_labels else noise_dim)
-        if not are_labels:
+        if is_slow:
             start_as_fast(self.linear)
         for parameter in self.network[-1].parameters():
             parameter.mul_(START)
@@ -139,6 +144,7 @@ class Posterior(nn.Module):
         self.embedding = decaying(embedding_of(self.observations(), width))
         num_earlier, num_seen, num_features = 0, sum(map(summary_size, self.observations())), self.embedding.size
         num_sets = sum(isinstance(site, Elements) for site in self.observations())
+        is_slow = not any(map(is_large, self.observations()))
         for stage in STAGES:
             is_own, are_labels = stage in ("own_labels", "own"), stage in ("shared_labels", "own_labels")
             sites = [
@@ -149,7 +155,7 @@ class Posterior(nn.Module):
             sizes = (num_earlier + is_own * num_seen, num_earlier + is_own * num_features)
             if stage == "own":
                 sizes = (sizes[0] + _noise_dim(sites, noise_dim) * num_sets, sizes[1])
-            setattr(self, stage, _noise_network(sites, noise_dim, *sizes, width, depth))
+            setattr(self, stage, _noise_network(sites, noise_dim, *sizes, width, depth, is_slow))
             num_earlier += sum(site.size for site in sites)
         of_latents = sum(site.size for site in self._related())
         self.regression = regression_of(of_latents, num_seen, latents[0].draws.new_zeros((), dtype=dtype))
@@ -239,12 +245,13 @@ def _noise_network(
     num_features: int,
     width: int,
     depth: int,
+    is_slow: bool,
 ) -> NoiseNetwork | None:
     if not sites:
         return None
     is_label = isinstance(sites[0], Labels) and sum(site.size for site in sites) == sites[0].shape[-1]
     noise_dim = 0 if is_label and min(num_coordinates, num_features) else _noise_dim(sites, noise_dim)
-    return NoiseNetwork(sites, noise_dim, num_coordinates, num_features, width, depth)
+    return NoiseNetwork(sites, noise_dim, num_coordinates, num_features, width, depth, is_slow)
 
 
 def _noise_dim(sites: Sequence[Coordinates | Labels], noise_dim: int | None) -> int:
