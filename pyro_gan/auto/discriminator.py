@@ -51,7 +51,7 @@ class AutoDiscriminator(SelfBuilding):
     Args:
         model: A Pyro model with the compared sites, to learn their supports from where :meth:`setup` is not called.
         width: The units of each hidden layer.
-        depth: The number of hidden layers of the fully connected part.
+        depth: The number of hidden layers of the fully connected part, of which two are a large site's own.
         images: Whether rows that have the shape of images are images; by default they are where their features have
             ranges of about one size, as pixels have.
         sets: As of :class:`AutoImplicitGuide`.
