@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, leaky_relu
 
-from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference
+from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, ImplicitKLqp
 from pyro_gan.auto.networks import Embedding, SlowLinear
 from pyro_gan.auto.products import Products
 from pyro_gan.datasets import load_digits
@@ -131,8 +131,11 @@ def mean_and_deviation(weights, values):
     return mean, ((weights * values**2).sum(-1) - mean**2).sqrt()
 
 
-@pytest.mark.parametrize(("num_numbers", "kind"), [(63, SlowLinear), (64, nn.Linear)])
-def test_guides_of_large_observations_are_fast(num_numbers, kind):
+@pytest.mark.parametrize(
+    ("inference_class", "num_numbers", "kind"),
+    [(BiGANInference, 63, SlowLinear), (BiGANInference, 64, nn.Linear), (ImplicitKLqp, 64, SlowLinear)],
+)
+def test_guides_of_large_observations_are_fast_where_they_are_learned_from_pairs(inference_class, num_numbers, kind):
     pyro.clear_param_store()
 
     def model(x):
@@ -141,7 +144,7 @@ def test_guides_of_large_observations_are_fast(num_numbers, kind):
             pyro.sample("x", dist.Normal(z[:, None], torch.ones(num_numbers)).to_event(1), obs=x)
 
     guide = AutoImplicitGuide(model, width=8)
-    guide(torch.randn(9, num_numbers))
+    inference_class(model, guide).step(torch.randn(9, num_numbers))
     layers = [layer for layer in guide.posterior.own.modules() if isinstance(layer, nn.Linear)]
     assert {type(layer) for layer in layers} == {kind}
 

@@ -59,6 +59,8 @@ class SelfBuilding(nn.Module):
         """What it is told of rows, and the model draws not."""
         self.borrowed: frozenset[str] = frozenset()
         """Sites whose embedding is another network's, which trains it."""
+        self.tells_large = True
+        """Whether it sees large sites otherwise than small ones."""
         self._as: Mapping[str, Mapping[str, Any]] | None = {}
         self._model: tuple[Any] = (model,)  # in a tuple, or its parameters would be this module's
 
@@ -102,7 +104,10 @@ class SelfBuilding(nn.Module):
             dtype: The coordinates' type.
         """
         of_shape = is_image(tuple(rows.shape[1:]))
-        asked = {"is_image": None if self.images is None else self.images and of_shape}
+        asked = {
+            "is_image": None if self.images is None else self.images and of_shape,
+            "is_large": None if self.tells_large else False,
+        }
         known = {"kinds": (), "is_image": of_shape, "is_mapped": True} if self._as is None else self._as.get(name, {})
         if known:  # a state that does not tell is of a version that had neither
             known = {"is_reflected": False, "is_large": False, **known}

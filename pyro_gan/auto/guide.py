@@ -67,7 +67,7 @@ class AutoImplicitGuide(SelfBuilding):
     type of the latents, lie where these do, and are registered with Pyro under the guide's name. Several guides of
     one name each keep their own, while they live; the store has those of the one that was called last. An optimizer
     such as Adam moves the guide a quarter as fast as other networks, so that it does not run ahead of a discriminator;
-    as fast where an observation has at least 64 numbers, of which there is more to learn.
+    as fast under :class:`BiGANInference` where an observation has at least 64 numbers, of which there is more to learn.
 
     Args:
         model: The model. Discrete latent sites without a bound, such as of a Poisson, are summed out of it, or hidden
@@ -148,6 +148,7 @@ class AutoImplicitGuide(SelfBuilding):
             raise TypeError(f"name must be a string, the prefix of the guide's parameters, but is {name!r}.")
         self.observed = tuple(sites)
         self.name = name
+        self.tells_large = False
         self._names: tuple[str, ...] = ()
         self._latents: tuple[Latent, ...] = ()
         self._row_plate: Any = None

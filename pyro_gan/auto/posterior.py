@@ -36,7 +36,7 @@ class NoiseNetwork(nn.Module):
 
     Both have noise too, and are slow: a guide that is faster than the discriminator follows the data and loses its
     noise, before the discriminator has seen how wide the posterior is. Of large observations, as images, it has so much
-    to learn that it would be too late. What the network tells beside the linear path decays where the discriminator
+    to learn that it may be too late. What the network tells beside the linear path decays where the discriminator
     does not see it.
 
     Of labels the numbers are logits, which are not slow: their draws have a chance of their own, whatever the noise is.

@@ -133,6 +133,8 @@ class BiGANInference(GuidedInference):
             discriminator_steps=discriminator_steps,
             **options,
         )
+        if isinstance(guide, AutoImplicitGuide):
+            guide.tells_large = True  # its layers are then as fast as others'
         self.energy_weight = energy_weight
         self.validation = validation
         self._open_penalties = self.penalties if loss is None and penalty is None else None
