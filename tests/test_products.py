@@ -144,9 +144,12 @@ def test_guides_of_large_observations_are_fast_where_they_are_learned_from_pairs
             pyro.sample("x", dist.Normal(z[:, None], torch.ones(num_numbers)).to_event(1), obs=x)
 
     guide = AutoImplicitGuide(model, width=8)
-    inference_class(model, guide).step(torch.randn(9, num_numbers))
+    inference = inference_class(model, guide)
+    inference.step(torch.randn(9, num_numbers))
     layers = [layer for layer in guide.posterior.own.modules() if isinstance(layer, nn.Linear)]
     assert {type(layer) for layer in layers} == {kind}
+    embedding = inference.discriminator.function.embedding
+    assert isinstance(embedding, Products) == (kind is nn.Linear)
 
 
 @pytest.mark.slow

@@ -36,7 +36,8 @@ class AutoDiscriminator(SelfBuilding):
     """A discriminator for any sites, built at its first call from their shapes, supports and first rows.
 
     Where a site has at least 64 numbers, as an image, and others beside it have fewer, each kind passes a network of
-    its own first, and the next one sees features of both and their products (:mod:`pyro_gan.auto.products`).
+    its own first, and the next one sees features of both and their products (:mod:`pyro_gan.auto.products`), but under
+    :class:`ImplicitKLqp`, to which the logit's numbers matter.
 
     Constrained sites are mapped to the real line, all are standardized by the first rows, and features with long tails
     are bent (:mod:`pyro_gan.auto.spread`). Labels have a coordinate for each value. Images, with event shape
