@@ -103,6 +103,8 @@ class BiGANInference(GuidedInference):
         Dumoulin et al. (2017), "Adversarially Learned Inference", algorithm 1.
     """
 
+    guide_tells_large = True
+
     def __init__(
         self,
         model: Callable[..., Any],
@@ -133,8 +135,6 @@ class BiGANInference(GuidedInference):
             discriminator_steps=discriminator_steps,
             **options,
         )
-        if isinstance(guide, AutoImplicitGuide):
-            guide.tells_large = True  # its layers are then as fast as others'
         self.energy_weight = energy_weight
         self.validation = validation
         self._open_penalties = self.penalties if loss is None and penalty is None else None

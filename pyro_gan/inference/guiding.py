@@ -13,6 +13,7 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
+from pyro_gan.auto.building import SelfBuilding
 from pyro_gan.callbacks import Callback, FinalMean
 from pyro_gan.checks import listed
 from pyro_gan.inference.base import AdversarialInference
@@ -45,6 +46,10 @@ class Guiding(AdversarialInference):
     guide_moves_real = True
     judges_in_stages = False
     """Whether the discriminator may be a mapping of such by observed site."""
+    guide_tells_large = False
+    """Whether a guide that builds itself learns as fast as others from large observations."""
+    discriminator_tells_large = True
+    """Whether a discriminator that builds itself multiplies features of large sites and of small ones."""
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class Guiding(AdversarialInference):
         super().__init__(model, discriminator, optim, optim_d, **options)
         self.model.calls.in_order = ()  # a tuple holds no latent sites
         self.guide = ImplicitModel(guide, None, self.device, self.model.move, role="guide")
+        self._tell_large(guide)
         self.global_sites: tuple[str, ...] = ()
         self.latent_sites: tuple[str, ...] = ()
         self.observed_sites: tuple[str, ...] = ()
@@ -82,6 +88,13 @@ class Guiding(AdversarialInference):
         self._observations: Observations | None = None
         self._loaded_observations: Observations | None = None
         self._latents: Observations | None = None
+
+    def _tell_large(self, guide: Callable[..., Any]) -> None:
+        """Have networks that build themselves heed large sites or not, before they do."""
+        judges = ((each, self.discriminator_tells_large) for each in self.discriminator.functions())
+        for network, tells in ((guide, self.guide_tells_large), *judges):
+            if isinstance(network, SelfBuilding):
+                network.tells_large = tells
 
     def players(self) -> dict[str, Player]:
         return {**super().players(), "guide": self.guide}

@@ -20,7 +20,6 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 from torch.distributions import biject_to
 
-from pyro_gan.auto import AutoDiscriminator
 from pyro_gan.checks import is_real_number, shown
 from pyro_gan.inference.contrast import AdaptiveContrast
 from pyro_gan.inference.guided import GuidedInference
@@ -99,6 +98,7 @@ class ImplicitKLqp(GuidedInference):
     """
 
     judges_in_stages = True
+    discriminator_tells_large = False  # products are steep where a log ratio is to be learned to its numbers
 
     def __init__(
         self,
@@ -136,9 +136,6 @@ class ImplicitKLqp(GuidedInference):
                 f"{type(self.loss).__name__} leaves a constant of the log ratio open, which would depend on the global "
                 "sites and mislead their guide. Use a loss without that, such as NonSaturating()."
             )
-        for each in self.discriminator.functions():
-            if isinstance(each, AutoDiscriminator):
-                each.tells_large = False  # products are steep where a log ratio is to be learned to its numbers
         self.contrast: str = contrast
         self.adaptive: bool = bool(adaptive)
         self.spread: float = float(spread)
