@@ -559,6 +559,42 @@ def test_a_small_drift_is_not_taken_for_rounding(factor):
         trained(inference, True, 1)
 
 
+class Kinked(nn.Module):
+    """A linear judge with a rectifier, whose input is 0 for rows with equal first and second features."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 1)
+        self.weight = nn.Parameter(torch.tensor([1.0, -1.0, 0.0]))
+
+    def forward(self, rows):
+        return self.linear(rows).squeeze(1) + 0.1 * (rows @ self.weight).relu()
+
+
+@as_traced
+@pytest.mark.parametrize("wrong, is_rounding", [(0.0, True), (0.08, False)])
+def test_a_slope_that_rounding_decides_is_taken_for_rounding(wrong, is_rounding):
+    """A layer's weights that all are rounded alike leave the sign of the rectifier's input as it is."""
+    inference = make(discriminator=lambda judge: Kinked(), penalty=None)
+    rows = ROWS.clone()
+    rows[0] = torch.tensor([0.5, 0.5, 0.0])
+    trained(inference, compile=True, num_steps=1, rows=rows)
+    compiled, _ = both(inference)
+    weight = inference.discriminator.function.weight
+    with torch.no_grad():
+        weight.copy_(torch.tensor([1.0, -1.0, 0.0]))
+    eager = compiled._eager((rows,))
+    with torch.no_grad():
+        weight[0] += 2e-7
+    compiled._restore(eager.start)
+    found = compiled.function((rows,))
+    with torch.no_grad():
+        weight[0] = 1.0
+    found = found._replace(values=tuple((1 + wrong) * value for value in found.values))
+    assert compiled._differ_by_rounding(found, eager, (rows,), 0.0) == is_rounding
+    assert torch.equal(weight, torch.tensor([1.0, -1.0, 0.0]))
+
+
 @as_traced
 def test_parameters_that_replace_others_in_the_store_are_trained():
     found = []

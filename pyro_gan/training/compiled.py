@@ -36,6 +36,10 @@ MOST_VERSIONS = 8
 """The number of kinds of calls for each of which a function is compiled; further ones are eager."""
 
 
+ROUNDED_OTHERWISE = 8
+"""In how many ways parameters are rounded to see how far gradients jump."""
+
+
 class Version(NamedTuple):
     """A compiled function for one kind of call."""
 
@@ -222,28 +226,38 @@ class Compiled:
         """Whether gradients differ no more than by rounding.
 
         Where a rectifier's input is nearly 0, rounding decides its slope, and a gradient may jump. So what is more than
-        the usual rounding is compared with how far eager gradients jump when the parameters are rounded otherwise.
+        the usual rounding is compared with how far eager gradients jump when the parameters are rounded otherwise, in
+        one of several ways: each crosses other rectifiers.
         """
-        expected = eager.found
-        distances = self._greatest(*distances_of(found, expected))
+        distances = self._greatest(*distances_of(found, eager.found))
         if max(distances) <= ROUNDING:
             return True
         if max(distances) > LARGEST_JUMP:
             return False
-        parameters = [tensor for tensor in expected.parameters.values() if tensor.is_floating_point()]
+        farthest = [0.0] * len(distances)
+        for seed in range(ROUNDED_OTHERWISE):
+            farthest = list(map(max, farthest, self._greatest(*self._jumps(eager, batch, unit, seed))))
+            if all(one <= max(ROUNDING, 4 * jump) for one, jump in zip(distances, farthest, strict=True)):
+                return True
+        return False
+
+    def _jumps(self, eager: Eager, batch: Batch, unit: float, seed: int) -> tuple[float, float]:
+        """How far eager gradients and penalties jump when each number of the parameters is rounded up or down."""
+        parameters = [tensor for tensor in eager.found.parameters.values() if tensor.is_floating_point()]
         kept = [parameter.detach().clone() for parameter in parameters]
+        coins = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for number, parameter in enumerate(parameters):
-                parameter.mul_(1 + (-1) ** number * max(16 * torch.finfo(parameter.dtype).eps, unit))
+            for parameter in parameters:
+                signs = 2 * torch.randint(2, parameter.shape, generator=coins).to(parameter) - 1
+                parameter.mul_(1 + signs * max(16 * torch.finfo(parameter.dtype).eps, unit))
         try:
             with self._kept():
                 self._restore(eager.start)
-                jumps = self._greatest(*distances_of(self.function(batch), expected))
+                return distances_of(self.function(batch), eager.found)
         finally:
             with torch.no_grad():
                 for parameter, value in zip(parameters, kept, strict=True):
                     parameter.copy_(value)
-        return all(one <= max(ROUNDING, 4 * jump) for one, jump in zip(distances, jumps, strict=True))
 
     def _eager(self, batch: Batch) -> Eager:
         """An eager run, after which buffers and random states are what they were."""
