@@ -35,7 +35,6 @@ from pyro_gan.training.tracing import NotCompilable, Trace, are_same, inductor, 
 MOST_VERSIONS = 8
 """The number of kinds of calls for each of which a function is compiled; further ones are eager."""
 
-
 ROUNDED_OTHERWISE = 8
 """In how many ways parameters are rounded to see how far gradients jump."""
 
