@@ -2,17 +2,14 @@ r"""Latents beside what the observation tells of them at once: their linear regr
 
 Standardized numbers v of a row's latents, and u of its observation, are related in draws of the model by
 
-.. math:: v = [b + B u] + L r,
+.. math:: v = b + B u + L r,
 
 with b and B by least squares, and L the lower triangular root of the residuals' covariance. For given u, v and r are
 one to one: so a discriminator that sees (r, u) judges as one that sees (v, u), and a guide that draws r draws v. But r
 is of size 1 however much narrower than its prior the posterior is, and in whichever direction.
-
-Latents that are reflected at the ends of an interval have [ ] keep the line within these: an observation that points
-beyond the prior speaks for its edge, where a line that went on would be led back inside. For others it does nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -34,35 +31,6 @@ RIDGE = 1e-6
 
 NARROWEST = 1e-3
 """The smallest deviation of residuals, in those of the latents."""
-
-
-class Ends(nn.Module):
-    """Keeps numbers of latents within their ends; infinite ones at first.
-
-    Args:
-        num_latents: The numbers of a row's latents.
-        like: A tensor whose type and device the ends have.
-    """
-
-    lower: Tensor
-    upper: Tensor
-
-    later_buffers: ClassVar[dict[str, float]] = {"lower": -torch.inf, "upper": torch.inf}
-    """What states have not that were saved before lines had ends, and the values that change nothing."""
-    later_format: ClassVar[int] = 4
-
-    def __init__(self, num_latents: int, like: Tensor) -> None:
-        super().__init__()
-        for name, value in self.later_buffers.items():
-            self.register_buffer(name, like.new_full((num_latents,), value))
-
-    def forward(self, numbers: Tensor) -> Tensor:
-        """Numbers within the ends, with shape `(*, num_latents)`."""
-        return numbers.clamp(self.lower, self.upper)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        fill_in(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class Regression(nn.Module):
@@ -88,16 +56,14 @@ class Regression(nn.Module):
         self.register_buffer("center", like.new_zeros(num_latents))
         self.register_buffer("root", torch.eye(num_latents, dtype=like.dtype, device=like.device))
         self.register_buffer("inverse", self.root.clone())
-        self.ends = Ends(num_latents, like)
 
     @torch.no_grad()
-    def learn(self, latents: Tensor, observed: Tensor, ends: tuple[Tensor, Tensor]) -> None:
+    def learn(self, latents: Tensor, observed: Tensor) -> None:
         """Fit it to draws of the model; too few, or such that are not finite, leave it as it is.
 
         Args:
             latents: The numbers of the latents, with shape `(num_rows, num_latents)`.
             observed: Those of the observations, with shape `(num_rows, num_observed)`.
-            ends: The lower and the upper ends of the latents' numbers, with shape `(num_latents,)` each.
         """
         numbers, given = latents.double(), observed.double()
         is_finite = torch.cat([numbers, given], 1).isfinite().all(1)
@@ -108,9 +74,7 @@ class Regression(nn.Module):
         centered = given - at
         gram = centered.T @ centered / len(given) + RIDGE * _identity(given.shape[1], given)
         slope = torch.linalg.solve(gram, centered.T @ (numbers - mean) / len(given))
-        for buffer, end in zip((self.ends.lower, self.ends.upper), ends, strict=True):
-            buffer.copy_(end)
-        rest = numbers - self.ends(mean + centered @ slope)
+        rest = numbers - mean - centered @ slope
         covariance = rest.T @ rest / len(rest) + NARROWEST**2 * _identity(numbers.shape[1], rest)
         root = torch.linalg.cholesky(covariance)
         inverse = torch.linalg.solve_triangular(root, _identity(len(root), root), upper=False)
@@ -124,7 +88,7 @@ class Regression(nn.Module):
             numbers: The numbers of the latents, likewise.
             given: Those of the observations, with shape `(num_rows, num_observed)`.
         """
-        return (numbers - self._line(given)) @ self.inverse.T
+        return (numbers - self.center - given @ self.slope) @ self.inverse.T
 
     def forward(self, residuals: Tensor, given: Tensor) -> Tensor:
         """The numbers of latents, with shape `(*, num_rows, num_latents)`.
@@ -133,10 +97,7 @@ class Regression(nn.Module):
             residuals: What is left of them, likewise.
             given: The numbers of the observations, with shape `(num_rows, num_observed)`.
         """
-        return self._line(given) + residuals @ self.root.T
-
-    def _line(self, given: Tensor) -> Tensor:
-        return self.ends(self.center + given @ self.slope)
+        return self.center + given @ self.slope + residuals @ self.root.T
 
     def extra_repr(self) -> str:
         return f"{self.slope.shape[1]} numbers of latents on {self.slope.shape[0]} of observations"
@@ -161,16 +122,6 @@ def numbers_of(site: Any, rows: Mapping[str, Tensor], seen: Tensor) -> Tensor:
         seen: What is seen of its rows.
     """
     return flat(site.on_a_line(rows[site.name])) if isinstance(site, Coordinates) else summary(site, seen)
-
-
-def ends_of(sites: Sequence[Coordinates]) -> tuple[Tensor, Tensor]:
-    """The ends of latents' numbers side by side, lower and upper ones.
-
-    Args:
-        sites: The latents' coordinates.
-    """
-    lower, upper = zip(*(site.ends() for site in sites), strict=True)
-    return torch.cat([each.flatten() for each in lower]), torch.cat([each.flatten() for each in upper])
 
 
 def regression_of(num_latents: int, num_observed: int, like: Tensor) -> Regression | None:
