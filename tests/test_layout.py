@@ -80,6 +80,7 @@ ORDER = [
         "auto.pooling",
         "auto.padding",
         "auto.products",
+        "auto.ends",
         "auto.regression",
         "auto.building",
         "auto.labels",

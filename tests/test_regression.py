@@ -1,15 +1,18 @@
 """Latents beside their linear regression on the observations: what the networks see, and where a guide starts."""
 
 import copy
+import math
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from latent_models import joint_discriminator, linear_rows, linear_simulator, noise_guide
+from scipy import stats
 from torch.distributions import constraints
 
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference
+from pyro_gan.auto.coordinates import reflected
 from pyro_gan.auto.regression import Regression
 from pyro_gan.penalties import R1
 from pyro_gan.recipes import default_penalties, posterior_penalties
@@ -22,9 +25,16 @@ def related(num_rows=2000):
     return 5 + given @ torch.tensor([[1.0, 0.0], [2.0, 0.3], [0.0, -1.0]], dtype=torch.float64) + noise, given
 
 
-def learned(latents, given):
+def in_a_box(num_rows):
+    """Numbers between -1 and 1, and what is seen of them with noise."""
+    torch.manual_seed(0)
+    latents = 2 * torch.rand(num_rows, 2, dtype=torch.float64) - 1
+    return latents, latents + 0.3 * torch.randn(num_rows, 2, dtype=torch.float64)
+
+
+def learned(latents, given, lower=-math.inf, upper=math.inf):
     regression = Regression(latents.shape[1], given.shape[1], latents)
-    regression.learn(latents, given)
+    regression.learn(latents, given, tuple(latents.new_full(latents.shape[1:], end) for end in (lower, upper)))
     return regression
 
 
@@ -50,6 +60,36 @@ def test_latents_come_back_from_their_residuals():
     latents, given = related()
     regression = learned(latents, given)
     assert torch.allclose(regression(regression.residuals(latents, given), given), latents)
+
+
+def test_latents_come_back_from_their_residuals_beyond_the_ends_too():
+    latents, given = in_a_box(2000)
+    regression = learned(latents, given, -1.0, 1.0)
+    given = 5 * given  # as far beyond as no row that was seen
+    assert torch.allclose(regression(regression.residuals(latents, given), given), latents)
+
+
+def test_a_noisy_number_between_two_ends_has_nearly_its_posterior_at_once():
+    """By least squares alone the slope is 0.79; draws that come back at the ends are what a guide starts with."""
+    regression = learned(*in_a_box(10_000), -1.0, 1.0)
+    assert torch.allclose(regression.slope, torch.eye(2).double(), atol=0.02)
+    assert torch.allclose(regression.ends.deviation, torch.tensor([0.3, 0.3]).double(), atol=0.01)
+    for x in (0.0, -0.6, -0.9, 1.2, -1.4, 1.6, -2.0):
+        given, residuals = torch.full((1, 2), x).double(), torch.randn(10_000, 1, 2, dtype=torch.float64)
+        draws = reflected(regression(residuals, given), constraints.interval(-1.0, 1.0))[:, 0, 0]
+        posterior = stats.truncnorm((-1 - x) / 0.3, (1 - x) / 0.3, x, 0.3)
+        assert draws.mean() == pytest.approx(posterior.mean(), abs=0.04)
+        assert draws.std() == pytest.approx(posterior.std(), rel=0.25)  # half a normal distribution, not a tail
+
+
+def test_what_an_observation_does_not_tell_of_stays_spread_between_the_ends():
+    latents, _ = in_a_box(5000)
+    regression = learned(latents, torch.randn(5000, 1, dtype=torch.float64), -1.0, 1.0)
+    assert regression.slope.abs().max() < 0.05
+    assert (regression.ends.deviation <= 2 * latents.std(0)).all()
+    assert torch.allclose(
+        regression.residuals(latents, torch.zeros(1, 1).double()).std(0), torch.ones(2).double(), 0.01
+    )
 
 
 @pytest.mark.parametrize("kind", ["few", "not finite"])
@@ -87,6 +127,22 @@ def test_a_guide_starts_at_the_linear_posterior():
     draws = inference.sample_posterior(torch.tensor([-1.0, 0.5]), 4000)["z"]
     assert torch.allclose(draws.mean(0), torch.tensor([-1.0, 0.5]), atol=0.01)
     assert torch.allclose(draws.std(0), torch.tensor(0.01), rtol=0.4)
+
+
+def boxed(x):
+    """Where x is far from the prior's box, z is at its nearer edge."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Uniform(torch.tensor([-1.0, 0.0]), torch.tensor([3.0, 10.0])).to_event(1))
+        pyro.sample("x", dist.Normal(z, 0.1).to_event(1), obs=x)
+
+
+def test_a_guide_starts_at_the_edge_that_an_observation_points_beyond():
+    pyro.set_rng_seed(0)
+    z = dist.Uniform(torch.tensor([-1.0, 0.0]), torch.tensor([3.0, 10.0])).sample((2000,))
+    inference = BiGANInference(boxed, AutoImplicitGuide(boxed, width=8, depth=1))
+    inference.run({"z": z, "x": dist.Normal(z, 0.1).sample()}, num_steps=1, progress=False)
+    draws = inference.sample_posterior(torch.tensor([[4.0, -2.0], [-2.5, 13.0]]), 1000)["z"]
+    assert torch.allclose(draws.mean(0), torch.tensor([[3.0, 0.0], [-1.0, 10.0]]), atol=0.2)
 
 
 def test_a_guide_with_a_model_to_train_starts_at_the_prior():
@@ -137,6 +193,26 @@ def test_what_is_related_is_saved_and_loaded(tmp_path):
     loaded.load(tmp_path / "state")
     pyro.set_rng_seed(1)
     assert torch.equal(loaded.sample_posterior(torch.tensor(0.3), 10)["z"], expected)
+
+
+def test_lines_of_states_from_before_they_had_ends_go_on_without_them():
+    pyro.set_rng_seed(0)
+    guide = AutoImplicitGuide(boxed, width=8, depth=1)
+    z = dist.Uniform(torch.tensor([-1.0, 0.0]), torch.tensor([3.0, 10.0])).sample((2000,))
+    rows = {"z": z, "x": z + 0.1 * torch.randn(2000, 2)}
+    trained = BiGANInference(boxed, guide).run(rows, num_steps=1, progress=False)
+    state = trained.state_dict()
+    for player, module in (("guide", guide.posterior), ("discriminator", trained.discriminator.function)):
+        buffers, ends = state[player]["others"], list(module.regression.ends.buffers())
+        state[player]["others"] = [
+            each for each in buffers if not any(each.shape == end.shape and torch.equal(each, end) for end in ends)
+        ]
+        assert len(state[player]["others"]) == len(buffers) - 3
+    pyro.clear_param_store()
+    loaded = BiGANInference(boxed, AutoImplicitGuide(boxed, width=8, depth=1))
+    loaded.load_state_dict(state)
+    draws = loaded.sample_posterior(torch.tensor([4.0, -2.0]), 1000)["z"]
+    assert torch.allclose(draws.mean(0), torch.tensor([2.0, 2.0]), atol=0.1)  # reflected, as they were
 
 
 @pytest.mark.parametrize("is_assigned", [False, True])

@@ -221,6 +221,18 @@ class Coordinates(nn.Module):
             return real
         return reflected(real, innermost(support)) if self.is_reflected else cast(Tensor, biject_to(support)(real))
 
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The ends at which numbers along a line are reflected, lower and upper ones; infinite where they are not.
+
+        Returns:
+            Two tensors with shape `(*shape)`.
+        """
+        support = self._placed_support()
+        if support is None or not self.is_reflected:
+            return self.mean.new_full(self.shape, -torch.inf), self.mean.new_full(self.shape, torch.inf)
+        interval, row = innermost(support), self.mean.new_zeros(1, *self.event_shape)
+        return self.on_a_line(row + interval.lower_bound)[0], self.on_a_line(row + interval.upper_bound)[0]
+
     def extra_repr(self) -> str:
         kind = " (an image)" if self.is_image else ""
         through = "numbers"

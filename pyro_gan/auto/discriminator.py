@@ -24,7 +24,7 @@ from pyro_gan.auto.coordinates import Coordinates, tell_of_numbers
 from pyro_gan.auto.networks import flat, fully_connected
 from pyro_gan.auto.pooling import embedding_of, summary_size
 from pyro_gan.auto.products import LAYERS, Products, are_multiplied
-from pyro_gan.auto.regression import Regression, numbers_of, regression_of
+from pyro_gan.auto.regression import Regression, ends_of, numbers_of, regression_of
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import View, seen_by
 from pyro_gan.checks import listed, shown
@@ -182,7 +182,8 @@ class AutoDiscriminator(SelfBuilding):
         with torch.inference_mode(False), torch.no_grad():
             self.regression = regression_of(*sizes, next(self.network.parameters()))
             if self.regression is not None:
-                self.regression.learn(self._numbers(rows), self._given(rows, self._seen(rows, others)))
+                given = self._given(rows, self._seen(rows, others))
+                self.regression.learn(self._numbers(rows), given, ends_of(related))
 
     def forward(self, *rows: Tensor, **rows_by_site: Tensor) -> Tensor:
         """The logits of rows.

@@ -14,7 +14,7 @@ from pyro_gan.auto.latents import Latent
 from pyro_gan.auto.networks import SlowLinear, decaying, flat, fully_connected, start_as_fast
 from pyro_gan.auto.pooling import embedding_of, sharpness, summary, summary_size
 from pyro_gan.auto.products import is_large
-from pyro_gan.auto.regression import Regression, numbers_of, regression_of
+from pyro_gan.auto.regression import Regression, ends_of, numbers_of, regression_of
 from pyro_gan.auto.views import Elements, View, seen_by
 from pyro_gan.auto.widening import Widening
 
@@ -212,7 +212,7 @@ class Posterior(nn.Module):
         numbers = torch.cat([flat(site.on_a_line(rows[site.name])) for site in latents], 1)
         old = self.regression  # a look puts back the buffers of the modules that it has called: this one is new
         self.regression = Regression(old.slope.shape[1], old.slope.shape[0], old.slope)
-        self.regression.learn(numbers, self._given(rows, seen_by(observed, rows)))
+        self.regression.learn(numbers, self._given(rows, seen_by(observed, rows)), ends_of(latents))
 
     def _given(self, rows: Mapping[str, Tensor], seen: Sequence[Tensor]) -> Tensor:
         """The numbers of the observations that latents are related to, with a row for each row."""

@@ -2,20 +2,26 @@ r"""Latents beside what the observation tells of them at once: their linear regr
 
 Standardized numbers v of a row's latents, and u of its observation, are related in draws of the model by
 
-.. math:: v = b + B u + L r,
+.. math:: v = [b + B u] + s L r,
 
 with b and B by least squares, and L the lower triangular root of the residuals' covariance. For given u, v and r are
 one to one: so a discriminator that sees (r, u) judges as one that sees (v, u), and a guide that draws r draws v. But r
 is of size 1 however much narrower than its prior the posterior is, and in whichever direction.
+
+Latents that come back at the ends of an interval have [ ] keep the line between these. An observation that points
+beyond the prior speaks for its edge, the more the farther (s; 1 in between). To keep that apart from where the line
+points, b, B and the deviation beside it are fitted to means of what is cut at the ends (:mod:`pyro_gan.auto.ends`), as
+in truncated regression: least squares alone would have the line bend off before it gets there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pyro_gan.auto.coordinates import Coordinates
+from pyro_gan.auto.ends import NARROWEST, Ends
 from pyro_gan.auto.networks import flat
 from pyro_gan.auto.pooling import summary
 from pyro_gan.players.player import fill_in
@@ -29,8 +35,11 @@ ROWS_A_NUMBER = 4
 RIDGE = 1e-6
 """What is added to the observations' variances, of about 1."""
 
-NARROWEST = 1e-3
-"""The smallest deviation of residuals, in those of the latents."""
+ROUNDS = 50
+"""How often a line between ends is drawn anew, by what the last one left."""
+
+WIDEST = 2.0
+"""The largest deviation beside a line between ends, in that beside the line without."""
 
 
 class Regression(nn.Module):
@@ -56,29 +65,31 @@ class Regression(nn.Module):
         self.register_buffer("center", like.new_zeros(num_latents))
         self.register_buffer("root", torch.eye(num_latents, dtype=like.dtype, device=like.device))
         self.register_buffer("inverse", self.root.clone())
+        self.ends = Ends(num_latents, like)
 
     @torch.no_grad()
-    def learn(self, latents: Tensor, observed: Tensor) -> None:
+    def learn(self, latents: Tensor, observed: Tensor, ends: tuple[Tensor, Tensor]) -> None:
         """Fit it to draws of the model; too few, or such that are not finite, leave it as it is.
 
         Args:
             latents: The numbers of the latents, with shape `(num_rows, num_latents)`.
             observed: Those of the observations, with shape `(num_rows, num_observed)`.
+            ends: The lower and the upper ends of the latents' numbers, with shape `(num_latents,)` each.
         """
         numbers, given = latents.double(), observed.double()
         is_finite = torch.cat([numbers, given], 1).isfinite().all(1)
         numbers, given = numbers[is_finite], given[is_finite]
         if len(numbers) < ROWS_A_NUMBER * (numbers.shape[1] + given.shape[1] + 1):
             return
-        mean, at = numbers.mean(0), given.mean(0)
-        centered = given - at
-        gram = centered.T @ centered / len(given) + RIDGE * _identity(given.shape[1], given)
-        slope = torch.linalg.solve(gram, centered.T @ (numbers - mean) / len(given))
-        rest = numbers - mean - centered @ slope
+        at = given.mean(0)
+        self.ends.move(*ends)
+        slope, middle = _line_between(self.ends, numbers, given - at)
+        line, factors = self.ends(middle + (given - at) @ slope)
+        rest = (numbers - line) / factors
         covariance = rest.T @ rest / len(rest) + NARROWEST**2 * _identity(numbers.shape[1], rest)
         root = torch.linalg.cholesky(covariance)
         inverse = torch.linalg.solve_triangular(root, _identity(len(root), root), upper=False)
-        for name, value in zip(self.fields, (slope, mean - at @ slope, root, inverse), strict=True):
+        for name, value in zip(self.fields, (slope, middle - at @ slope, root, inverse), strict=True):
             getattr(self, name).copy_(value)
 
     def residuals(self, numbers: Tensor, given: Tensor) -> Tensor:
@@ -88,7 +99,8 @@ class Regression(nn.Module):
             numbers: The numbers of the latents, likewise.
             given: Those of the observations, with shape `(num_rows, num_observed)`.
         """
-        return (numbers - self.center - given @ self.slope) @ self.inverse.T
+        line, factors = self._line(given)
+        return ((numbers - line) / factors) @ self.inverse.T
 
     def forward(self, residuals: Tensor, given: Tensor) -> Tensor:
         """The numbers of latents, with shape `(*, num_rows, num_latents)`.
@@ -97,7 +109,11 @@ class Regression(nn.Module):
             residuals: What is left of them, likewise.
             given: The numbers of the observations, with shape `(num_rows, num_observed)`.
         """
-        return self.center + given @ self.slope + residuals @ self.root.T
+        line, factors = self._line(given)
+        return line + factors * (residuals @ self.root.T)
+
+    def _line(self, given: Tensor) -> tuple[Tensor, Tensor]:
+        return self.ends(self.center + given @ self.slope)
 
     def extra_repr(self) -> str:
         return f"{self.slope.shape[1]} numbers of latents on {self.slope.shape[0]} of observations"
@@ -124,6 +140,16 @@ def numbers_of(site: Any, rows: Mapping[str, Tensor], seen: Tensor) -> Tensor:
     return flat(site.on_a_line(rows[site.name])) if isinstance(site, Coordinates) else summary(site, seen)
 
 
+def ends_of(sites: Sequence[Coordinates]) -> tuple[Tensor, Tensor]:
+    """The ends of latents' numbers side by side, lower and upper ones.
+
+    Args:
+        sites: The latents' coordinates.
+    """
+    lower, upper = zip(*(site.ends() for site in sites), strict=True)
+    return torch.cat([each.flatten() for each in lower]), torch.cat([each.flatten() for each in upper])
+
+
 def regression_of(num_latents: int, num_observed: int, like: Tensor) -> Regression | None:
     """A regression where the numbers are few enough; else none.
 
@@ -134,6 +160,29 @@ def regression_of(num_latents: int, num_observed: int, like: Tensor) -> Regressi
     """
     is_small = 0 < num_latents <= MOST_NUMBERS and 0 < num_observed <= MOST_NUMBERS
     return Regression(num_latents, num_observed, like) if is_small else None
+
+
+def _line_between(ends: Ends, numbers: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """The line's slope and middle, by least squares of what it leaves when led between the ends, time and again.
+
+    Args:
+        ends: The ends, which learn the deviation beside the line.
+        numbers: The numbers of the latents, with shape `(num_rows, num_latents)`.
+        given: Those of the observations, centered, with shape `(num_rows, num_observed)`.
+
+    Returns:
+        Slope and middle, with shapes `(num_observed, num_latents)` and `(num_latents,)`.
+    """
+    gram = given.T @ given / len(given) + RIDGE * _identity(given.shape[1], given)
+    by_rows = torch.linalg.solve(gram, given.T) / len(given)
+    slope, middle = by_rows @ numbers, numbers.mean(0)
+    plain = ends.measure(numbers - middle - given @ slope)
+    for _ in range(ROUNDS if ends.are_finite() else 0):
+        means, factors = ends.moments(middle + given @ slope)
+        rest = numbers - means
+        ends.measure(rest, factors, widest=WIDEST * plain)
+        slope, middle = slope + by_rows @ rest, middle + rest.mean(0)
+    return slope, middle
 
 
 def _identity(size: int, like: Tensor) -> Tensor:
