@@ -78,8 +78,7 @@ def test_a_noisy_number_between_two_ends_has_nearly_its_posterior_at_once():
         given, residuals = torch.full((1, 2), x).double(), torch.randn(10_000, 1, 2, dtype=torch.float64)
         draws = reflected(regression(residuals, given), constraints.interval(-1.0, 1.0))[:, 0, 0]
         posterior = stats.truncnorm((-1 - x) / 0.3, (1 - x) / 0.3, x, 0.3)
-        assert draws.mean() == pytest.approx(posterior.mean(), abs=0.04)
-        assert draws.std() == pytest.approx(posterior.std(), rel=0.25)  # half a normal distribution, not a tail
+        assert stats.kstest(draws.numpy(), posterior.cdf).statistic < 0.1
 
 
 def test_what_an_observation_does_not_tell_of_stays_spread_between_the_ends():
