@@ -11,14 +11,17 @@ is of size 1 however much narrower than its prior the posterior is, and in which
 Latents that come back at the ends of an interval have [ ] keep the line between these. An observation that points
 beyond the prior speaks for its edge, the more the farther (s; 1 in between). To keep that apart from where the line
 points, b, B and the deviation beside it are fitted to means of what is cut at the ends (:mod:`pyro_gan.auto.ends`), as
-in truncated regression: least squares alone would have the line bend off before it gets there.
+in truncated regression: least squares alone would have the line bend off before it gets there. Where normal residuals
+are far from what latents are like, plain least squares may tell more; of both lines that one is taken by which draws of
+the model are likelier.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.ends import NARROWEST, Ends
@@ -81,15 +84,15 @@ class Regression(nn.Module):
         numbers, given = numbers[is_finite], given[is_finite]
         if len(numbers) < ROWS_A_NUMBER * (numbers.shape[1] + given.shape[1] + 1):
             return
-        at = given.mean(0)
-        self.ends.move(*ends)
-        slope, middle = _line_between(self.ends, numbers, given - at)
-        line, factors = self.ends(middle + (given - at) @ slope)
-        rest = (numbers - line) / factors
-        covariance = rest.T @ rest / len(rest) + NARROWEST**2 * _identity(numbers.shape[1], rest)
-        root = torch.linalg.cholesky(covariance)
-        inverse = torch.linalg.solve_triangular(root, _identity(len(root), root), upper=False)
-        for name, value in zip(self.fields, (slope, middle - at @ slope, root, inverse), strict=True):
+        at, unbounded = given.mean(0), torch.full_like(ends[0], torch.inf)
+        kinds = [(-unbounded, unbounded), ends] if any(end.isfinite().any() for end in ends) else [ends]
+        lines = [_fitted(numbers, given - at, kind) for kind in kinds]
+        best = max(lines, key=lambda line: line.likelihood(numbers, given - at, ends))
+        inverse = torch.linalg.solve_triangular(best.root, _identity(len(best.root), best.root), upper=False)
+        self.ends.load_state_dict(best.ends.state_dict())
+        for name, value in zip(
+            self.fields, (best.slope, best.middle - at @ best.slope, best.root, inverse), strict=True
+        ):
             getattr(self, name).copy_(value)
 
     def residuals(self, numbers: Tensor, given: Tensor) -> Tensor:
@@ -162,27 +165,54 @@ def regression_of(num_latents: int, num_observed: int, like: Tensor) -> Regressi
     return Regression(num_latents, num_observed, like) if is_small else None
 
 
-def _line_between(ends: Ends, numbers: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-    """The line's slope and middle, by least squares of what it leaves when led between the ends, time and again.
+class Line(NamedTuple):
+    """A line, and how latents are spread beside it."""
+
+    ends: Ends
+    slope: Tensor
+    middle: Tensor
+    root: Tensor
+
+    def likelihood(self, numbers: Tensor, given: Tensor, ends: tuple[Tensor, Tensor]) -> float:
+        """The mean log density, but for a constant, where what lies beyond the ends comes back, number by number.
+
+        Args:
+            numbers: The numbers of the latents, with shape `(num_rows, num_latents)`.
+            given: Those of the observations, centered, with shape `(num_rows, num_observed)`.
+            ends: The lower and the upper ends, with shape `(num_latents,)` each.
+        """
+        line, factors = self.ends(self.middle + given @ self.slope)
+        standard = torch.linalg.solve_triangular(self.root, ((numbers - line) / factors).T, upper=False).T
+        densities = -(standard**2) / 2 - factors.log() - self.root.diag().log()
+        variances = (factors * self.root.norm(dim=1)) ** 2
+        for end in ends:
+            densities = densities + softplus(-2 * (end - numbers) * (end - line) / variances)
+        return float(densities.sum(1).mean())
+
+
+def _fitted(numbers: Tensor, given: Tensor, ends: tuple[Tensor, Tensor]) -> Line:
+    """A line by least squares of what it leaves when it is cut at the ends, time and again.
 
     Args:
-        ends: The ends, which learn the deviation beside the line.
         numbers: The numbers of the latents, with shape `(num_rows, num_latents)`.
         given: Those of the observations, centered, with shape `(num_rows, num_observed)`.
-
-    Returns:
-        Slope and middle, with shapes `(num_observed, num_latents)` and `(num_latents,)`.
+        ends: The lower and the upper ends, with shape `(num_latents,)` each.
     """
+    of_ends = Ends(numbers.shape[1], numbers)
+    of_ends.move(*ends)
     gram = given.T @ given / len(given) + RIDGE * _identity(given.shape[1], given)
     by_rows = torch.linalg.solve(gram, given.T) / len(given)
     slope, middle = by_rows @ numbers, numbers.mean(0)
-    plain = ends.measure(numbers - middle - given @ slope)
-    for _ in range(ROUNDS if ends.are_finite() else 0):
-        means, factors = ends.moments(middle + given @ slope)
+    plain = of_ends.measure(numbers - middle - given @ slope)
+    for _ in range(ROUNDS if of_ends.are_finite() else 0):
+        means, factors = of_ends.moments(middle + given @ slope)
         rest = numbers - means
-        ends.measure(rest, factors, widest=WIDEST * plain)
+        of_ends.measure(rest, factors, widest=WIDEST * plain)
         slope, middle = slope + by_rows @ rest, middle + rest.mean(0)
-    return slope, middle
+    line, factors = of_ends(middle + given @ slope)
+    rest = (numbers - line) / factors
+    covariance = rest.T @ rest / len(rest) + NARROWEST**2 * _identity(numbers.shape[1], rest)
+    return Line(of_ends, slope, middle, torch.linalg.cholesky(covariance))
 
 
 def _identity(size: int, like: Tensor) -> Tensor:
