@@ -91,6 +91,17 @@ def test_what_an_observation_does_not_tell_of_stays_spread_between_the_ends():
     )
 
 
+def test_latents_of_which_a_difference_is_known_keep_the_line_that_tells_how_narrow_they_are():
+    """Number by number they are cut at the ends; but then their difference would count for nothing."""
+    latents, _ = in_a_box(5000)
+    given = latents[:, :1] - latents[:, 1:] + 0.05 * torch.randn(5000, 1, dtype=torch.float64)
+    regression, plain = learned(latents, given, -1.0, 1.0), learned(latents, given)
+    assert not regression.ends.are_finite()
+    assert torch.equal(regression.slope, plain.slope)
+    differences = (regression.root[0] - regression.root[1]).norm()
+    assert differences < 0.06
+
+
 @pytest.mark.parametrize("kind", ["few", "not finite"])
 def test_what_can_not_be_related_is_left_as_it_is(kind):
     latents, given = related(20 if kind == "few" else 100)
