@@ -85,9 +85,7 @@ def main(args: argparse.Namespace) -> None:
 
     inference = BiGANInference(model, AutoImplicitGuide(model))
     start = time.process_time()
-    inference.run(
-        train.images, num_steps=args.num_steps, batch_size=128, progress=args.progress, compile=args.compile
-    )
+    inference.run(train.images, num_steps=args.num_steps, batch_size=128, progress=args.progress, compile=args.compile)
     print(f"{args.num_steps} steps in {time.process_time() - start:.0f} s of the processor")
 
     classifier = train_classifier(train, args.num_classifier_steps)
