@@ -19,7 +19,10 @@ RUNS = {
         ["--num-steps", "20", "--num-reader-steps", "20", "--matching-aware"],
         ["conditional_labels_matching.png"],
     ),
-    "dcgan.py": (["--num-steps", "20", "--num-reader-steps", "20", "--num-samples", "500", "--num-labels", "4"], ["dcgan.png"]),
+    "dcgan.py": (
+        ["--num-steps", "20", "--num-reader-steps", "20", "--num-samples", "500", "--num-labels", "4"],
+        ["dcgan.png"],
+    ),
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
     "evidence/convolutions.py": (["--quick"], []),
     "evidence/digits.py": (["--quick"], ["digits_default.png", "digits_vae.png", "digits_k-means.png"]),
