@@ -81,6 +81,7 @@ ORDER = [
         "auto.padding",
         "auto.products",
         "auto.ends",
+        "auto.lines",
         "auto.regression",
         "auto.building",
         "auto.labels",

@@ -8,14 +8,15 @@ variance are
     m + s \, (\lambda(t) - \lambda(t')), \qquad
     s^2 \, (1 - \lambda(t) (\lambda(t) - t)) (1 - \lambda(t') (\lambda(t') - t')),
 
-exactly where one end alone is near. By these a line is fitted. What is drawn beside it comes back at the ends, which is
-nearly so cut where the point lies between them. From a point beyond it would be led inside; so it is drawn beside the
-end then, and at a distance of d deviations nearer to it by the factor
+exactly where one end alone is near, and roughly where s is a third of the interval or more. By these a line is fitted.
+What is drawn beside it comes back at the ends, which is nearly so cut where the point lies between them. From a point
+beyond it would be led inside; so it is drawn beside the end then, and at a distance of d deviations nearer to it by the
+factor
 
 .. math:: 2 k / (d + \sqrt{d^2 + 4 k^2}), \qquad k = 1.1,
 
-at which half a normal distribution differs from what is cut there by at most 0.03 (d = 1) to 0.07 (any d) in its
-distribution function.
+at which half a normal distribution differs from what is cut there by at most 0.03 (d = 1) to 0.07 (d = 10, the largest)
+in its distribution function.
 
 References:
     Greene (2003), "Econometric Analysis", theorem 22.2.
@@ -33,7 +34,7 @@ NARROWEST = 1e-3
 """The smallest deviation beside a line, in those of the latents."""
 
 FARTHEST = 10.0
-"""The deviations from an end beyond which moments do not change, in either direction."""
+"""The deviations from an end beyond which it makes no further difference, in either direction."""
 
 NEARER = 1.1
 """What the factor of draws beside an end comes to, divided by the distance, where it is large."""
@@ -70,7 +71,7 @@ class Ends(nn.Module):
             Points between the ends, and factors from 0 to 1, 1 for those that were there; with that shape each.
         """
         between = points.clamp(self.lower, self.upper)
-        beyond = (points - between).abs() / self.deviation
+        beyond = ((points - between).abs() / self.deviation).clamp(max=FARTHEST)
         return between, 2 * NEARER / (beyond + (beyond**2 + 4 * NEARER**2).sqrt())
 
     def moments(self, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,23 +8,20 @@ with b and B by least squares, and L the lower triangular root of the residuals'
 one to one: so a discriminator that sees (r, u) judges as one that sees (v, u), and a guide that draws r draws v. But r
 is of size 1 however much narrower than its prior the posterior is, and in whichever direction.
 
-Latents that come back at the ends of an interval have [ ] keep the line between these. An observation that points
-beyond the prior speaks for its edge, the more the farther (s; 1 in between). To keep that apart from where the line
-points, b, B and the deviation beside it are fitted to means of what is cut at the ends (:mod:`pyro_gan.auto.ends`), as
-in truncated regression: least squares alone would have the line bend off before it gets there. Where normal residuals
-are far from what latents are like, plain least squares may tell more; of both lines that one is taken by which draws of
-the model are likelier.
+Of latents that come back at the ends of an interval, [ ] keeps the line between these: an observation that points
+beyond the prior speaks for its edge, the more the farther (s; 1 in between). For others, and where the line tells more
+without ends (:mod:`pyro_gan.auto.lines`), both do nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from pyro_gan.auto.coordinates import Coordinates
-from pyro_gan.auto.ends import NARROWEST, Ends
+from pyro_gan.auto.ends import Ends
+from pyro_gan.auto.lines import fitted
 from pyro_gan.auto.networks import flat
 from pyro_gan.auto.pooling import summary
 from pyro_gan.players.player import fill_in
@@ -34,15 +31,6 @@ MOST_NUMBERS = 64
 
 ROWS_A_NUMBER = 4
 """The rows of which there are as many for each of these numbers, at least, where they are related."""
-
-RIDGE = 1e-6
-"""What is added to the observations' variances, of about 1."""
-
-ROUNDS = 50
-"""How often a line between ends is drawn anew, by what the last one left."""
-
-WIDEST = 2.0
-"""The largest deviation beside a line between ends, in that beside the line without."""
 
 
 class Regression(nn.Module):
@@ -84,14 +72,12 @@ class Regression(nn.Module):
         numbers, given = numbers[is_finite], given[is_finite]
         if len(numbers) < ROWS_A_NUMBER * (numbers.shape[1] + given.shape[1] + 1):
             return
-        at, unbounded = given.mean(0), torch.full_like(ends[0], torch.inf)
-        kinds = [(-unbounded, unbounded), ends] if any(end.isfinite().any() for end in ends) else [ends]
-        lines = [_fitted(numbers, given - at, kind) for kind in kinds]
-        best = max(lines, key=lambda line: line.likelihood(numbers, given - at, ends))
-        inverse = torch.linalg.solve_triangular(best.root, _identity(len(best.root), best.root), upper=False)
-        self.ends.load_state_dict(best.ends.state_dict())
+        at = given.mean(0)
+        line = fitted(numbers, given - at, ends)
+        inverse = torch.linalg.solve_triangular(line.root, _identity(len(line.root), line.root), upper=False)
+        self.ends.load_state_dict(line.ends.state_dict())
         for name, value in zip(
-            self.fields, (best.slope, best.middle - at @ best.slope, best.root, inverse), strict=True
+            self.fields, (line.slope, line.middle - at @ line.slope, line.root, inverse), strict=True
         ):
             getattr(self, name).copy_(value)
 
@@ -163,56 +149,6 @@ def regression_of(num_latents: int, num_observed: int, like: Tensor) -> Regressi
     """
     is_small = 0 < num_latents <= MOST_NUMBERS and 0 < num_observed <= MOST_NUMBERS
     return Regression(num_latents, num_observed, like) if is_small else None
-
-
-class Line(NamedTuple):
-    """A line, and how latents are spread beside it."""
-
-    ends: Ends
-    slope: Tensor
-    middle: Tensor
-    root: Tensor
-
-    def likelihood(self, numbers: Tensor, given: Tensor, ends: tuple[Tensor, Tensor]) -> float:
-        """The mean log density, but for a constant, where what lies beyond the ends comes back, number by number.
-
-        Args:
-            numbers: The numbers of the latents, with shape `(num_rows, num_latents)`.
-            given: Those of the observations, centered, with shape `(num_rows, num_observed)`.
-            ends: The lower and the upper ends, with shape `(num_latents,)` each.
-        """
-        line, factors = self.ends(self.middle + given @ self.slope)
-        standard = torch.linalg.solve_triangular(self.root, ((numbers - line) / factors).T, upper=False).T
-        densities = -(standard**2) / 2 - factors.log() - self.root.diag().log()
-        variances = (factors * self.root.norm(dim=1)) ** 2
-        for end in ends:
-            densities = densities + softplus(-2 * (end - numbers) * (end - line) / variances)
-        return float(densities.sum(1).mean())
-
-
-def _fitted(numbers: Tensor, given: Tensor, ends: tuple[Tensor, Tensor]) -> Line:
-    """A line by least squares of what it leaves when it is cut at the ends, time and again.
-
-    Args:
-        numbers: The numbers of the latents, with shape `(num_rows, num_latents)`.
-        given: Those of the observations, centered, with shape `(num_rows, num_observed)`.
-        ends: The lower and the upper ends, with shape `(num_latents,)` each.
-    """
-    of_ends = Ends(numbers.shape[1], numbers)
-    of_ends.move(*ends)
-    gram = given.T @ given / len(given) + RIDGE * _identity(given.shape[1], given)
-    by_rows = torch.linalg.solve(gram, given.T) / len(given)
-    slope, middle = by_rows @ numbers, numbers.mean(0)
-    plain = of_ends.measure(numbers - middle - given @ slope)
-    for _ in range(ROUNDS if of_ends.are_finite() else 0):
-        means, factors = of_ends.moments(middle + given @ slope)
-        rest = numbers - means
-        of_ends.measure(rest, factors, widest=WIDEST * plain)
-        slope, middle = slope + by_rows @ rest, middle + rest.mean(0)
-    line, factors = of_ends(middle + given @ slope)
-    rest = (numbers - line) / factors
-    covariance = rest.T @ rest / len(rest) + NARROWEST**2 * _identity(numbers.shape[1], rest)
-    return Line(of_ends, slope, middle, torch.linalg.cholesky(covariance))
 
 
 def _identity(size: int, like: Tensor) -> Tensor:

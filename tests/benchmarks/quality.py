@@ -19,9 +19,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "examples"))
 
-import lazy
 import mixture
 import mnist
+from evidence.fitting import implicit_model
 
 from pyro_gan import GANInference
 from pyro_gan.callbacks import Callback
@@ -54,8 +54,8 @@ class Until(Callback):
         return is_enough
 
 
-def grid(recipe: dict[str, Any], options: dict[str, Any]) -> Until:
-    """A run of examples/mixture.py."""
+def grid(recipe: dict[str, Any], options: dict[str, Any], length: float) -> Until:
+    """A run of examples/mixture.py, or a part of it."""
     data = mixture.DATA["grid"](100_000)
 
     def quality(samples: torch.Tensor) -> tuple[str, bool]:
@@ -63,14 +63,16 @@ def grid(recipe: dict[str, Any], options: dict[str, Any]) -> Until:
         is_enough = found.num_modes == 25 and found.high_quality >= 0.9
         return f"{found.num_modes} modes, {found.high_quality:.1%}", is_enough
 
-    until = Until(quality, 1000, 10_000)
-    inference = GANInference(lazy.network_model(mixture.network(2, 2), 2), mixture.network(2, 1), **recipe)
-    inference.run(data.rows, num_steps=20_000, batch_size=256, progress=False, callbacks=[until], **options)
+    until = Until(quality, round(1000 * length), 10_000)
+    inference = GANInference(implicit_model(mixture.network(2, 2), 2), mixture.network(2, 1), **recipe)
+    inference.run(
+        data.rows, num_steps=round(20_000 * length), batch_size=256, progress=False, callbacks=[until], **options
+    )
     return until
 
 
-def digits(recipe: dict[str, Any], options: dict[str, Any]) -> Until:
-    """A run of examples/mnist.py."""
+def digits(recipe: dict[str, Any], options: dict[str, Any], length: float) -> Until:
+    """A run of examples/mnist.py, or a part of it."""
     training, validation, test = mnist.load("mnist")
     is_classic = bool(recipe)
 
@@ -79,11 +81,12 @@ def digits(recipe: dict[str, Any], options: dict[str, Any]) -> Until:
         estimate = parzen_log_likelihood(samples, mnist.grey(test[:2000]), sigma)
         return f"{estimate.mean:.1f} nats", estimate.mean >= 200
 
-    until = Until(quality, 1500, 10_000)
+    until = Until(quality, round(1500 * length), 10_000)
     generator, discriminator = mnist.networks("edward" if is_classic else "default", 784)
-    inference = GANInference(lazy.network_model(generator, mnist.NOISE_SIZE), discriminator, **recipe)
+    inference = GANInference(implicit_model(generator, mnist.NOISE_SIZE), discriminator, **recipe)
     transform = mnist.binarize if is_classic else mnist.grey
-    inference.run(*(training,), num_steps=15_000, transform=transform, progress=False, callbacks=[until], **options)
+    num_steps = round(15_000 * length)
+    inference.run(training, num_steps=num_steps, transform=transform, progress=False, callbacks=[until], **options)
     return until
 
 
@@ -92,6 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", choices=["grid", "mnist"], default=["grid", "mnist"])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--length", type=float, default=1.0, help="a part of the examples' numbers of steps")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/quality.txt"))
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +111,7 @@ def main() -> None:
             for recipe, (options, run_options) in recipes.items():
                 pyro.clear_param_store()
                 pyro.set_rng_seed(args.seed)
-                until = (grid if name == "grid" else digits)(options, run_options)
+                until = (grid if name == "grid" else digits)(options, run_options, args.length)
                 reached = "reached" if until.is_enough else "NOT reached"
                 tell(f"{name:6s} {recipe:18s} {until.seconds:7.0f} s, step {until.step:6d}: {until.found}  ({reached})")
 
