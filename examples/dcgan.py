@@ -72,7 +72,7 @@ def published(network: nn.Module) -> nn.Module:
     return network
 
 
-def convolutional(side: int, is_published: bool = True, noise_size: int = NOISE_SIZE) -> tuple[nn.Module, nn.Module]:
+def convolutional(side: int, is_published: bool = True, num_labels: int = 0) -> tuple[nn.Module, nn.Module]:
     """The generator, from noise to images, and the discriminator, from images to a logit.
 
     As published, strides lead from 4 by 4 places to the image and back: what the last layer sees in each place is of 18
@@ -80,6 +80,7 @@ def convolutional(side: int, is_published: bool = True, noise_size: int = NOISE_
     published has fully connected layers at the inner ends: a digit is one thing, and not what sixteen places show.
     """
     few, more, most = CHANNELS, 2 * CHANNELS, 4 * CHANNELS
+    noise_size = NOISE_SIZE + num_labels
     quarter, least = side // 4, (side // 4 + 1) // 2
     half, last = ({"kernel_size": size, "stride": 2, "padding": 1} for size in (4, 3))
 
@@ -110,9 +111,9 @@ def convolutional(side: int, is_published: bool = True, noise_size: int = NOISE_
     return (published(generator), published(discriminator)) if is_published else (generator, discriminator)
 
 
-def connected(side: int, noise_size: int = NOISE_SIZE) -> tuple[nn.Module, nn.Module]:
+def connected(side: int, num_labels: int = 0) -> tuple[nn.Module, nn.Module]:
     """The same of fully connected layers, for pixels from 0 to 1."""
-    generator = nn.Sequential(network(noise_size, WIDTH, WIDTH, WIDTH, side**2), nn.Sigmoid())
+    generator = nn.Sequential(network(NOISE_SIZE + num_labels, WIDTH, WIDTH, WIDTH, side**2), nn.Sigmoid())
     discriminator = nn.Sequential(nn.Flatten(), network(side**2, WIDTH, WIDTH, WIDTH, 1))
     return generator.append(nn.Unflatten(1, (1, side, side))), discriminator
 
@@ -127,8 +128,8 @@ def fitted(kind: str, images: Tensor, num_steps: int, args: argparse.Namespace) 
     pyro.set_rng_seed(args.seed)
     pyro.clear_param_store()
     side, is_published, is_connected = images.shape[-1], kind == "published", kind == CONNECTED
-    size = NOISE_SIZE + args.num_labels
-    generator, discriminator = connected(side, size) if is_connected else convolutional(side, is_published, size)
+    networks = connected(side, args.num_labels) if is_connected else convolutional(side, is_published, args.num_labels)
+    generator, discriminator = networks
 
     def model(batch_size: int) -> Tensor:
         pyro.module("generator", generator)
