@@ -90,3 +90,25 @@ def test_a_posterior_sixty_times_narrower_than_its_prior_is_as_wide_as_it_should
         draws = inference.sample_posterior(torch.tensor(x), 5000)["theta"]
         assert draws.std() * 60 == pytest.approx(1, abs=0.15)
         assert (draws.mean() - x).abs() * 60 < 0.3
+
+
+def of_either_sign(batch_size):
+    with pyro.plate("data", batch_size):
+        theta = pyro.sample("theta", dist.Normal(torch.ones(2), 1.0).to_event(1))
+        signs = 2.0 * torch.randint(2, theta.shape[:1]) - 1
+        return pyro.sample("x", dist.Normal(signs.unsqueeze(-1) * theta, 0.3).to_event(1))
+
+
+def test_both_modes_of_a_posterior_have_their_weight_and_are_as_wide_as_they_should_be():
+    inference = trained(of_either_sign, simulated(of_either_sign, 10_000), 4000)
+    narrowing = 1 / (1 + 1 / 0.3**2)
+    for x in ([0.5, 0.5], [0.5, -0.1]):
+        signs, place = torch.tensor([[1.0], [-1.0]]), torch.tensor(x)
+        means = narrowing * (1 + signs * place / 0.3**2)
+        weight = torch.softmax(-((signs * place - 1) ** 2).sum(1) / (2 * (1 + 0.3**2)), 0)[0]
+        draws = inference.sample_posterior(place, 5000)["theta"]
+        is_first = torch.cdist(draws, means).argmin(1) == 0
+        assert is_first.float().mean() == pytest.approx(weight.item(), abs=0.06)
+        for part in (draws[is_first], draws[~is_first]):
+            assert (part.std(0) / narrowing**0.5 < 1.2).all()
+            assert (part.std(0) / narrowing**0.5 > 0.8).all()
