@@ -17,9 +17,6 @@ A longer run of one kind alone, by larger minibatches:
 
     python examples/dcgan.py --data mnist --kinds "convolutional, defaults" --num-steps 20000 --batch-size 256 --compile
 
-With --num-labels 64 the noise has one of 64 labels beside its numbers: digits lie apart, and so may what they are drawn
-from.
-
 References:
     Radford, Metz and Chintala (2016), "Unsupervised Representation Learning with Deep Convolutional Generative
     Adversarial Networks", section 3 and 4.
@@ -72,7 +69,7 @@ def published(network: nn.Module) -> nn.Module:
     return network
 
 
-def convolutional(side: int, is_published: bool = True, num_labels: int = 0) -> tuple[nn.Module, nn.Module]:
+def convolutional(side: int, is_published: bool = True) -> tuple[nn.Module, nn.Module]:
     """The generator, from noise to images, and the discriminator, from images to a logit.
 
     As published, strides lead from 4 by 4 places to the image and back: what the last layer sees in each place is of 18
@@ -80,7 +77,6 @@ def convolutional(side: int, is_published: bool = True, num_labels: int = 0) -> 
     published has fully connected layers at the inner ends: a digit is one thing, and not what sixteen places show.
     """
     few, more, most = CHANNELS, 2 * CHANNELS, 4 * CHANNELS
-    noise_size = NOISE_SIZE + num_labels
     quarter, least = side // 4, (side // 4 + 1) // 2
     half, last = ({"kernel_size": size, "stride": 2, "padding": 1} for size in (4, 3))
 
@@ -90,12 +86,12 @@ def convolutional(side: int, is_published: bool = True, num_labels: int = 0) -> 
     def seen(layer: nn.Module, channels: int) -> tuple[nn.Module, ...]:
         return layer, *([nn.BatchNorm2d(channels)] if is_published else []), nn.LeakyReLU(0.2)
 
-    into = [] if is_published else [*(nn.Linear(noise_size, INNER), nn.ReLU()), *(nn.Linear(INNER, INNER), nn.ReLU())]
+    into = [] if is_published else [*(nn.Linear(NOISE_SIZE, INNER), nn.ReLU()), *(nn.Linear(INNER, INNER), nn.ReLU())]
     out = [] if is_published else [nn.Linear(most * least**2, INNER), nn.LeakyReLU(0.2)]
     generator = Half(
         *into,
         *(
-            nn.Linear(INNER if into else noise_size, most * least**2),
+            nn.Linear(INNER if into else NOISE_SIZE, most * least**2),
             *drawn(nn.Unflatten(1, (most, least, least)), most),
         ),
         *drawn(nn.ConvTranspose2d(most, more, bias=False, output_padding=1 - quarter % 2, **last), more),
@@ -111,9 +107,9 @@ def convolutional(side: int, is_published: bool = True, num_labels: int = 0) -> 
     return (published(generator), published(discriminator)) if is_published else (generator, discriminator)
 
 
-def connected(side: int, num_labels: int = 0) -> tuple[nn.Module, nn.Module]:
+def connected(side: int) -> tuple[nn.Module, nn.Module]:
     """The same of fully connected layers, for pixels from 0 to 1."""
-    generator = nn.Sequential(network(NOISE_SIZE + num_labels, WIDTH, WIDTH, WIDTH, side**2), nn.Sigmoid())
+    generator = nn.Sequential(network(NOISE_SIZE, WIDTH, WIDTH, WIDTH, side**2), nn.Sigmoid())
     discriminator = nn.Sequential(nn.Flatten(), network(side**2, WIDTH, WIDTH, WIDTH, 1))
     return generator.append(nn.Unflatten(1, (1, side, side))), discriminator
 
@@ -128,16 +124,12 @@ def fitted(kind: str, images: Tensor, num_steps: int, args: argparse.Namespace) 
     pyro.set_rng_seed(args.seed)
     pyro.clear_param_store()
     side, is_published, is_connected = images.shape[-1], kind == "published", kind == CONNECTED
-    networks = connected(side, args.num_labels) if is_connected else convolutional(side, is_published, args.num_labels)
-    generator, discriminator = networks
+    generator, discriminator = connected(side) if is_connected else convolutional(side, is_published)
 
     def model(batch_size: int) -> Tensor:
         pyro.module("generator", generator)
         with pyro.plate("data", batch_size):
             noise = pyro.sample("noise", dist.Normal(torch.zeros(NOISE_SIZE), 1.0).to_event(1))
-            if args.num_labels:
-                label = pyro.sample("label", dist.OneHotCategorical(torch.ones(args.num_labels)))
-                noise = torch.cat([noise, label], 1)
             return pyro.deterministic("x", generator(noise), event_dim=3)
 
     recipe = {"optim": adam, "optim_d": adam, "loss": NonSaturating()} if is_published else {}
@@ -203,7 +195,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="what to train, for equal times")
     parser.add_argument("--compile", action="store_true", help="compile the steps of a single kind")
     parser.add_argument("--batch-size", type=int, help="rows of a minibatch; by default 64, fully connected 128")
-    parser.add_argument("--num-labels", type=int, default=0, help="labels of the noise, beside its numbers")
     parser.add_argument("--num-samples", type=int, default=10_000, help="samples whose digits are counted")
     parser.add_argument("--num-reader-steps", type=int, default=1500, help="steps of the classifier")
     parser.add_argument("--out", type=Path, default=Path("output/dcgan"), help="the folder for pictures")

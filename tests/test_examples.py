@@ -20,7 +20,7 @@ RUNS = {
         ["conditional_labels_matching.png"],
     ),
     "dcgan.py": (
-        ["--num-steps", "20", "--num-reader-steps", "20", "--num-samples", "500", "--num-labels", "4"],
+        ["--num-steps", "20", "--num-reader-steps", "20", "--num-samples", "500"],
         ["dcgan.png"],
     ),
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
