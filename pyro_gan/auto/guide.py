@@ -14,10 +14,10 @@ draws of the model are at hand, as for a simulator, :math:`v` is drawn beside it
 
 .. math:: v = [b + B u'] + s \, L \, \bigl( A \, (\epsilon, u, g) + f(\epsilon, h(u), g) \bigr)
 
-(:mod:`pyro_gan.auto.regression`, where s is 1 but near the ends of an interval), and the guide starts there: at a
-posterior that is as narrow, and lies as far off the prior, as a line can tell. The weights of :math:`f` and :math:`h`
-decay under the default optimizer, those of :math:`A` do not, so that a posterior is linear where nothing speaks against
-it. Latents that all rows share are
+(:mod:`pyro_gan.auto.regression`; [ ] keeps the line between the ends of an interval, and s is 1 but for what would lie
+beyond), and the guide starts there: at a posterior that is as narrow, and lies as far off the prior, as a line can
+tell. The weights of :math:`f` and :math:`h` decay under the default optimizer, those of :math:`A` do not, so that a
+posterior is linear where nothing speaks against it. Latents that all rows share are
 :math:`T(\mu + \sigma (A \epsilon + f(\epsilon)))`: they depend on no row.
 
 Discrete latents of finitely many values are drawn before the continuous ones, which know them. For these such a network

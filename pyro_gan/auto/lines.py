@@ -4,8 +4,8 @@ Least squares alone have a line bend off before it gets to the end of an interva
 line between ends is that of truncated regression, fitted to the means of what is cut there
 (:mod:`pyro_gan.auto.ends`): under a flat prior it is the one that made the observations. It supposes residuals that are
 nearly normal, number by number. Where they are not, as where an observation tells a difference of two latents and
-neither of them, it loses what least squares had. So latents whose line goes beyond their ends are given
-these one after the other, and keep them unless the draws speak against it by their density.
+neither of them, it loses what least squares had. So latents whose line goes beyond their ends are given these one after
+the other, and keep them unless the draws speak against it by their density.
 
 References:
     Amemiya (1973), "Regression Analysis when the Dependent Variable is Truncated Normal".
