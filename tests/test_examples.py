@@ -19,10 +19,7 @@ RUNS = {
         ["--num-steps", "20", "--num-reader-steps", "20", "--matching-aware"],
         ["conditional_labels_matching.png"],
     ),
-    "dcgan.py": (
-        ["--num-steps", "20", "--num-reader-steps", "20", "--num-samples", "500"],
-        ["dcgan.png"],
-    ),
+    "dcgan.py": (["--num-steps", "20", "--num-reader-steps", "20", "--num-samples", "500"], ["dcgan.png"]),
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
     "evidence/convolutions.py": (["--quick"], []),
     "evidence/digits.py": (["--quick"], ["digits_default.png", "digits_vae.png", "digits_k-means.png"]),

@@ -93,7 +93,7 @@ def _between(numbers: Tensor, given: Tensor, ends: Tensor) -> Line:
     """A line by least squares of what it leaves when it is cut at the ends, time and again."""
     of_ends = Ends(numbers.shape[1], numbers)
     of_ends.move(*ends)
-    gram = given.T @ given / len(given) + RIDGE * _identity(given.shape[1], given)
+    gram = given.T @ given / len(given) + RIDGE * identity(given.shape[1], given)
     by_rows = torch.linalg.solve(gram, given.T) / len(given)
     slope, middle = by_rows @ numbers, numbers.mean(0)
     plain = of_ends.measure(numbers - middle - given @ slope)
@@ -105,7 +105,7 @@ def _between(numbers: Tensor, given: Tensor, ends: Tensor) -> Line:
     line, factors = of_ends(middle + given @ slope)
     farthest = torch.where(ends.isfinite().any(0), FARTHEST * of_ends.deviation, torch.inf)
     rest = ((numbers - line) / factors).clamp(-farthest, farthest)
-    covariance = rest.T @ rest / len(rest) + NARROWEST**2 * _identity(numbers.shape[1], rest)
+    covariance = rest.T @ rest / len(rest) + NARROWEST**2 * identity(numbers.shape[1], rest)
     return Line(of_ends, slope, middle, torch.linalg.cholesky(covariance))
 
 
@@ -114,5 +114,6 @@ def _where(has_ends: Tensor, ends: Tensor) -> Tensor:
     return torch.where(has_ends, ends, torch.tensor([[-torch.inf], [torch.inf]]).to(ends))
 
 
-def _identity(size: int, like: Tensor) -> Tensor:
+def identity(size: int, like: Tensor) -> Tensor:
+    """The identity matrix, with the type and device of another tensor."""
     return torch.eye(size, dtype=like.dtype, device=like.device)

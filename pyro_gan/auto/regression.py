@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.ends import Ends
-from pyro_gan.auto.lines import fitted
+from pyro_gan.auto.lines import fitted, identity
 from pyro_gan.auto.networks import flat
 from pyro_gan.auto.pooling import summary
 from pyro_gan.players.player import fill_in
@@ -74,7 +74,7 @@ class Regression(nn.Module):
             return
         at = given.mean(0)
         line = fitted(numbers, given - at, ends)
-        inverse = torch.linalg.solve_triangular(line.root, _identity(len(line.root), line.root), upper=False)
+        inverse = torch.linalg.solve_triangular(line.root, identity(len(line.root), line.root), upper=False)
         self.ends.load_state_dict(line.ends.state_dict())
         for name, value in zip(
             self.fields, (line.slope, line.middle - at @ line.slope, line.root, inverse), strict=True
@@ -110,7 +110,7 @@ class Regression(nn.Module):
     @property
     def later_buffers(self) -> dict[str, Tensor]:
         """What states have not that were saved before anything was related, and the values that change nothing."""
-        zero, one = self.slope.new_zeros(()), _identity(len(self.center), self.center)
+        zero, one = self.slope.new_zeros(()), identity(len(self.center), self.center)
         return {"slope": zero, "center": zero, "root": one, "inverse": one}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -149,7 +149,3 @@ def regression_of(num_latents: int, num_observed: int, like: Tensor) -> Regressi
     """
     is_small = 0 < num_latents <= MOST_NUMBERS and 0 < num_observed <= MOST_NUMBERS
     return Regression(num_latents, num_observed, like) if is_small else None
-
-
-def _identity(size: int, like: Tensor) -> Tensor:
-    return torch.eye(size, dtype=like.dtype, device=like.device)
