@@ -10,6 +10,7 @@ import torch
 from latent_models import joint_discriminator, linear_rows, linear_simulator, noise_guide
 from scipy import stats
 from torch.distributions import constraints
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference
 from pyro_gan.auto.coordinates import reflected
@@ -170,6 +171,27 @@ def test_labels_are_seen_as_they_are():
     discriminator.setup({"m": dist.Categorical(torch.ones(3)).support}, rows)
     discriminator.relate(rows, ["m"])
     assert discriminator.regression is None
+
+
+@pytest.mark.parametrize("call", ["residuals", "forward"])
+def test_operations_that_were_traced_without_ends_follow_when_ends_come(call):
+    latents, given = in_a_box(2000)
+    plain, between = learned(latents, given), learned(latents, given, -1.0, 1.0)
+    rows = latents[:50], torch.cat([given[:48], torch.full((2, 2), 5.0, dtype=torch.float64)])
+    assert not plain.ends.may_act()
+    traced = make_fx(lambda *args: getattr(plain, call)(*args))(*rows)
+    assert torch.allclose(traced(*rows), getattr(plain, call)(*rows), rtol=1e-12)
+    plain.load_state_dict(between.state_dict())
+    assert between.ends.may_act()
+    assert torch.allclose(traced(*rows), getattr(between, call)(*rows), rtol=1e-12)
+
+
+def test_several_draws_beside_one_observation_have_the_residuals_of_each():
+    latents, given = in_a_box(200)
+    regression = learned(latents, given, -1.0, 1.0)
+    together = regression.residuals(torch.stack([latents, latents / 2]), given)
+    for found, numbers in zip(together, (latents, latents / 2), strict=True):
+        assert torch.allclose(found, regression.residuals(numbers, given), rtol=1e-12)
 
 
 def test_what_is_related_is_saved_and_loaded(tmp_path):

@@ -238,7 +238,7 @@ class AutoDiscriminator(SelfBuilding):
             return None
         _, others = self._parts()
         given = self._given(rows, self._seen(rows, others))
-        return [self.regression.residuals(self._numbers(latents), given) for latents in draws]
+        return list(self.regression.residuals(torch.stack([*map(self._numbers, draws)]), given))
 
     def judge(self, coordinates: dict[str, Tensor]) -> Tensor:
         """The logits of rows given by their coordinates.

@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_gan.players.player import fill_in
 
@@ -98,7 +99,15 @@ class Ends(nn.Module):
 
     def are_finite(self) -> bool:
         """Whether there are any that change something."""
-        return bool(torch.cat([self.lower, self.upper]).isfinite().any())
+        return any(map(math.isfinite, self.lower.tolist() + self.upper.tolist()))
+
+    def may_act(self) -> bool:
+        """Whether there are any, as far as a look at their values costs nothing; else they may.
+
+        It waits for no device, and leaves nothing of the values in a trace, which outlives them.
+        """
+        is_traced = torch.compiler.is_compiling() or get_proxy_mode() is not None
+        return is_traced or self.lower.device.type != "cpu" or self.are_finite()
 
     def measure(self, rest: Tensor, factors: Tensor | float = 1.0, widest: Tensor | float = torch.inf) -> Tensor:
         """Learn the deviation around a line from what it leaves, and return it.

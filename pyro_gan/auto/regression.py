@@ -82,14 +82,15 @@ class Regression(nn.Module):
             getattr(self, name).copy_(value)
 
     def residuals(self, numbers: Tensor, given: Tensor) -> Tensor:
-        """What is left of latents, with shape `(num_rows, num_latents)`.
+        """What is left of latents, with shape `(*, num_rows, num_latents)`.
 
         Args:
             numbers: The numbers of the latents, likewise.
             given: Those of the observations, with shape `(num_rows, num_observed)`.
         """
         line, factors = self._line(given)
-        return ((numbers - line) / factors) @ self.inverse.T
+        rest = numbers - line
+        return (rest if factors is None else rest / factors) @ self.inverse.T
 
     def forward(self, residuals: Tensor, given: Tensor) -> Tensor:
         """The numbers of latents, with shape `(*, num_rows, num_latents)`.
@@ -99,10 +100,13 @@ class Regression(nn.Module):
             given: The numbers of the observations, with shape `(num_rows, num_observed)`.
         """
         line, factors = self._line(given)
-        return line + factors * (residuals @ self.root.T)
+        rest = residuals @ self.root.T
+        return line + (rest if factors is None else factors * rest)
 
-    def _line(self, given: Tensor) -> tuple[Tensor, Tensor]:
-        return self.ends(self.center + given @ self.slope)
+    def _line(self, given: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Points of the line, and how much nearer to them draws are where there are ends."""
+        line = self.center + given @ self.slope
+        return self.ends(line) if self.ends.may_act() else (line, None)
 
     def extra_repr(self) -> str:
         return f"{self.slope.shape[1]} numbers of latents on {self.slope.shape[0]} of observations"
