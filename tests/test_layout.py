@@ -82,6 +82,7 @@ ORDER = [
         "auto.products",
         "auto.ends",
         "auto.lines",
+        "auto.jumps",
         "auto.regression",
         "auto.building",
         "auto.labels",

@@ -298,7 +298,7 @@ def test_a_guide_that_knows_its_simulations_by_heart_is_widened():
     inference.step(simulated(50))
     with torch.no_grad():
         guide.posterior.regression.root.mul_(0.5)
-        guide.posterior.own.network[-1].weight.zero_()
+        guide.posterior.own.network[-2].weight.zero_()
     inference.run(simulated(4000), num_steps=401, batch_size=400, progress=False)
     assert float(guide.posterior.widening.scale) == pytest.approx(2.0, abs=0.1)
     x = torch.tensor([-1.0, 0.5])

@@ -80,6 +80,7 @@ class SelfBuilding(nn.Module):
                     "is_mapped": site.support is not None,
                     "is_reflected": site.is_reflected,
                     "is_large": site.is_large,
+                    "has_jumps": site.has_jumps,
                 }
                 found[site.name] = {**seen, **found.get(site.name, {})}
             elif isinstance(site, View):
@@ -109,8 +110,8 @@ class SelfBuilding(nn.Module):
             "is_large": None if self.tells_large else False,
         }
         known = {"kinds": (), "is_image": of_shape, "is_mapped": True} if self._as is None else self._as.get(name, {})
-        if known:  # a state that does not tell is of a version that had neither
-            known = {"is_reflected": False, "is_large": False, **known}
+        if known:  # a state that does not tell is of a version that had none of these
+            known = {"is_reflected": False, "is_large": False, "has_jumps": False, **known}
         elif name in self.conditions:
             known = {"kinds": kinds_of_condition(rows)}
         kept = {key: value for key, value in {**asked, **known}.items() if key not in VIEWED}

@@ -90,6 +90,7 @@ class Coordinates(nn.Module):
         is_reflected: Whether numbers in an interval are kept as they are; by default the rows tell.
         is_large: Whether networks see it apart from small sites; by default where a row has at least 64 numbers,
             of which no label is made.
+        has_jumps: Whether a guide may jump from one of its values to another.
     """
 
     mean: Tensor
@@ -115,9 +116,11 @@ class Coordinates(nn.Module):
         is_plain: bool = False,
         is_reflected: bool | None = None,
         is_large: bool | None = None,
+        has_jumps: bool = True,
     ) -> None:
         super().__init__()
         self.name = name
+        self.has_jumps = has_jumps
         self.event_shape = tuple(rows.shape[1:])
         self.is_image = innermost(support).event_dim == 0 and (
             looks_like_images(rows) if is_image is None else is_image
