@@ -70,6 +70,17 @@ def test_scores_that_have_risen_but_once_end_no_run():
     assert len(inference.history["step"]) == 700
 
 
+@pytest.mark.parametrize(("errors", "num_steps"), [(2.5, 700), (3.5, 400)])
+def test_scores_must_have_risen_by_three_standard_errors(errors, num_steps):
+    # Differences from the best are 1 or -1 beside what they have risen by: their error is 1 / sqrt(1000).
+    signs = torch.tensor([1.0, -1.0]).repeat(500)
+    risen = signs + errors / 1000**0.5
+    scores = iter([NOISE, NOISE, *6 * [NOISE + risen]])
+    inference = make().follow(lambda: next(scores))
+    inference.run(ROWS, num_steps=700, batch_size=8, progress=False)
+    assert len(inference.history["step"]) == num_steps
+
+
 def test_rates_have_fallen_to_their_end_when_a_run_ends_early():
     class Rates(Callback):
         def __init__(self):
