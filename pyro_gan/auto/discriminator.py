@@ -238,7 +238,7 @@ class AutoDiscriminator(SelfBuilding):
             return None
         _, others = self._parts()
         given = self._given(rows, self._seen(rows, others))
-        return list(self.regression.residuals(torch.stack([*map(self._numbers, draws)]), given))
+        return list(self.regression.residuals(torch.stack([self._numbers(latents) for latents in draws]), given))
 
     def judge(self, coordinates: dict[str, Tensor]) -> Tensor:
         """The logits of rows given by their coordinates.
