@@ -62,6 +62,16 @@ def with_a_plate_of_latents():
     pyro.sample("x", dist.Normal(theta.sum(-1), 0.5))
 
 
+def of_waiting_times():
+    rate = pyro.sample("theta", dist.Gamma(2.0, 1.0))
+    pyro.sample("x", dist.Exponential(rate[..., None, None].expand(*rate.shape, 2, 5)).to_event(2))
+
+
+def of_votes():
+    theta = pyro.sample("theta", dist.Normal(0.0, 1.0))
+    pyro.sample("x", dist.Multinomial(20, logits=torch.stack([theta, -theta], -1)))
+
+
 MODELS = [
     plain,
     in_a_plate,
@@ -73,6 +83,8 @@ MODELS = [
     through_a_deterministic_site,
     computed,
     with_a_plate_of_latents,
+    of_waiting_times,
+    of_votes,
 ]
 
 

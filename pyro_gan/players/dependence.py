@@ -6,13 +6,18 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.first_look import kept_buffers
 from pyro_gan.players.handler import is_random_variable
+
+PARTIAL = ("index", "scatter", "masked", "put", "fill_diagonal")
+"""How the names of functions begin that write a part of a tensor in place."""
 
 
 class Kind(Enum):
@@ -64,22 +69,66 @@ def data_sites(
     return set() if any(kinds[name] is Kind.RANDOM for name in ends) else computed
 
 
-class _Dependence(Messenger):
-    """Keeps from which random variables each one was computed."""
+class _Sources(TorchFunctionMode):
+    """Keeps from which random variables each tensor was computed.
+
+    Pyro's own tensors that keep track turn shapes into tuples, by which `x.new(shape)`, as some distributions call it,
+    makes a tensor of the shape's numbers. What is written into a part of a tensor is lost: else all that is read from
+    its other parts would depend on it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self._names = WeakTensorKeyDictionary()
+
+    def of(self, values: Any) -> frozenset[str]:
+        """The names of the random variables behind all tensors in a structure."""
+        return frozenset[str]().union(*(self._names.get(each, ()) for each in _tensors(values)))
+
+    def set(self, value: Tensor, *names: str) -> None:
+        """Say from which random variables a tensor was computed."""
+        self._names[value] = frozenset(names)
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        names = self.of((args, kwargs))
+        is_same = bool(args) and result is args[0]  # of conversions too, where there is nothing to convert
+        if names and (not is_same or _is_written_all_over(function.__name__)):
+            for each in _tensors(result):
+                self.set(each, *names, *self._names.get(each, ()))
+        return result
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _is_written_all_over(name: str) -> bool:
+    """Whether a function changes each number of a tensor in place."""
+    is_in_place = (name.endswith("_") and not name.startswith("__")) or name.startswith("__i")
+    return is_in_place and not name.startswith(PARTIAL)
+
+
+class _Dependence(Messenger):
+    """Keeps from which random variables each one was computed."""
+
+    def __init__(self, sources: _Sources) -> None:
+        super().__init__()
+        self.sources = sources
         self.upstream: dict[str, set[str]] = {}
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if not is_random_variable(msg):
             return
-        found = set(get_provenance(msg["value"]))
-        value = detach_provenance(msg["value"])
+        value, found = msg["value"], set(self.sources.of(msg["value"]))
+        if msg["is_observed"]:  # it may be another's value too
+            value = value.clone()
+        self.sources.set(value)
         if hasattr(msg["fn"], "log_prob"):  # of what is drawn by other means than torch's, the parameters tell
-            found |= get_provenance(msg["fn"].log_prob(value))
+            found |= self.sources.of(msg["fn"].log_prob(value))
+        self.sources.set(value, msg["name"])
         self.upstream[msg["name"]] = found
-        msg["value"] = track_provenance(value, frozenset({msg["name"]}))
+        msg["value"] = value
 
 
 def dependence(model: Callable[..., Any], arguments: Arguments, names: Collection[str] = ()) -> dict[str, set[str]]:
@@ -91,14 +140,15 @@ def dependence(model: Callable[..., Any], arguments: Arguments, names: Collectio
         names: The names of the data.
 
     Returns:
-        The names of the others by name; nothing where the model does not run on tensors that keep track.
+        The names of the others by name; nothing where the model does not run.
     """
     if not names and any(isinstance(value, Tensor) for value in (*arguments.args, *arguments.kwargs.values())):
         return {}
-    found = _Dependence()
+    sources = _Sources()
+    found = _Dependence(sources)
     try:
-        with poutine.block(), kept_buffers(), torch.no_grad(), found:
+        with poutine.block(), kept_buffers(), torch.no_grad(), found, sources:
             model(*arguments.args, **arguments.kwargs)
-    except Exception:  # whatever a model does with tensors that are of a class of their own
+    except Exception:  # an error that is told where the model is called as ever
         return {}
     return found.upstream

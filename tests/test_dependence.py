@@ -1,0 +1,106 @@
+"""From which random variables each one of a model was computed, as far as torch can tell."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pyro_gan.players.calls import Arguments
+from pyro_gan.players.dependence import dependence
+
+
+def latent():
+    return pyro.sample("z", dist.Normal(torch.zeros(4), 1.0).to_event(1))
+
+
+def given_a_vector(distribution):
+    """A model that draws one more site given a vector of positive numbers."""
+
+    def model():
+        pyro.sample("x", distribution(latent().exp()))
+
+    return model
+
+
+DISTRIBUTIONS = {
+    "exponential": lambda z: dist.Exponential(z.expand(3, 4)).to_event(2),
+    "multinomial": lambda z: dist.Multinomial(5, z),
+    "Dirichlet-multinomial": lambda z: dist.DirichletMultinomial(z, 5),
+    "Poisson": lambda z: dist.Poisson(z).to_event(1),
+    "Student": lambda z: dist.StudentT(3.0, z).to_event(1),
+    "mixture": lambda z: dist.MixtureSameFamily(dist.Categorical(torch.ones(4)), dist.Normal(z, 1.0)),
+    "stable": lambda z: dist.Stable(1.5, 0.1, z).to_event(1),
+    "von Mises": lambda z: dist.VonMises(z, 1.0).to_event(1),
+    "by its size": lambda z: dist.Normal(z.new(z.shape).zero_() + z, 1.0).to_event(1),
+    "written all over": lambda z: dist.Normal(torch.zeros(4).copy_(z), 1.0).to_event(1),
+    "added to": lambda z: dist.Normal(added(torch.zeros(4), z), 1.0).to_event(1),
+}
+
+
+def added(x, z):
+    x += z
+    return x
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_site_depends_on_that_of_its_parameters(name):
+    assert dependence(given_a_vector(DISTRIBUTIONS[name]), Arguments((), {})) == {"z": set(), "x": {"z"}}
+
+
+def by_a_flow():
+    flow = dist.transforms.Planar(4)  # has no inverse: a density is known of what it has just drawn
+    z = pyro.sample("z", dist.TransformedDistribution(dist.Normal(torch.zeros(4), 1.0).to_event(1), [flow]))
+    pyro.sample("x", dist.Normal(z, 1.0).to_event(1))
+
+
+def through_another():
+    pyro.sample("x", dist.Normal(pyro.deterministic("y", 2 * latent(), event_dim=1), 1.0).to_event(1))
+
+
+def under_two_names():
+    z = latent()
+    pyro.deterministic("y", z, event_dim=1)
+    pyro.sample("x", dist.Normal(z, 1.0).to_event(1))
+
+
+def side_by_side_in_an_array():
+    z, both = latent(), torch.zeros(2, 4)
+    both[0] = pyro.sample("y", dist.Normal(z, 1.0).to_event(1))
+    both[1] = 2 * z
+    pyro.sample("x", dist.Normal(z + 0 * both[1], 1.0).to_event(1))
+
+
+def side_by_side_by_an_index():
+    z, both = latent(), torch.zeros(2, 4)
+    y = pyro.sample("y", dist.Normal(z, 1.0).to_event(1))
+    both.index_copy_(0, torch.tensor([0]), y.unsqueeze(0))
+    pyro.sample("x", dist.Normal(z + both[1], 1.0).to_event(1))
+
+
+def of_the_same_type():
+    z, constant = latent(), torch.zeros(4)
+    y = pyro.sample("y", dist.Normal(z, 1.0).to_event(1))
+    constant.to(y)
+    pyro.sample("x", dist.Normal(z + constant, 1.0).to_event(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (by_a_flow, {"z": set(), "x": {"z"}}),
+        (through_another, {"z": set(), "y": {"z"}, "x": {"y"}}),
+        (under_two_names, {"z": set(), "y": {"z"}, "x": {"z"}}),
+        *((each, {"z": set(), "y": {"z"}, "x": {"z"}}) for each in (side_by_side_in_an_array, of_the_same_type)),
+        (side_by_side_by_an_index, {"z": set(), "y": {"z"}, "x": {"z"}}),
+    ],
+)
+def test_a_site_depends_directly_on_what_it_was_computed_from(model, expected):
+    assert dependence(model, Arguments((), {})) == expected
+
+
+def test_what_leaves_torch_and_what_fails_depend_on_nothing():
+    assert dependence(lambda: pyro.sample("x", dist.Normal(float(latent()[0]), 1.0)), Arguments((), {})) == {
+        "z": set(),
+        "x": set(),
+    }
+    assert dependence(lambda: latent() @ torch.zeros(3), Arguments((), {})) == {}
