@@ -196,10 +196,38 @@ def test_a_positive_site_does_not_lose_small_numbers():
 def test_labels_have_a_coordinate_each_and_other_integers_are_numbers():
     labels = Coordinates("c", constraints.integer_interval(1, 4), torch.tensor([1, 2, 4]), torch.float32)
     assert labels.to_real(torch.tensor([4, 1])).tolist() == [[0, 0, 0, 1], [1, 0, 0, 0]]
-    for support in (constraints.nonnegative_integer, constraints.boolean, constraints.integer_interval(0, 1000)):
+    for support in (constraints.nonnegative_integer, constraints.boolean):
         numbers = Coordinates("c", support, torch.tensor([0, 1, 1]), torch.float64)
         assert numbers.to_real(torch.tensor([1, 0])).tolist() == [1.0, 0.0]
         assert numbers.to_real(torch.tensor([1, 0])).dtype == torch.float64
+
+
+def test_counts_out_of_a_known_number_have_their_log_odds_beside_them():
+    successes = torch.tensor([0.0, 1.0, 15.0, 30.0])
+    expected = torch.stack([successes.double(), torch.logit((successes.double() + 0.5) / 31)], 1)
+    for support in (constraints.integer_interval(0, 30), constraints.integer_interval(torch.tensor(0), 30)):
+        coordinates = Coordinates("x", support, successes, torch.float64, has_odds=True)
+        assert torch.allclose(coordinates.to_real(successes), expected)
+    assert torch.allclose(coordinates.to_real(torch.tensor([-3.0, 99.0]))[:, 1], expected[[0, 3], 1])
+    assert "counts and their log-odds" in repr(coordinates)
+    vectors = torch.stack([successes, 30 - successes], 1)
+    other = torch.stack([30 - expected[:, 0], -expected[:, 1]], 1)
+    for counts in (dist.Multinomial(30, torch.ones(2)), dist.Binomial(30, torch.ones(4, 2)).to_event(1)):
+        coordinates = Coordinates("x", fixed_support(counts.support, (2,)), vectors, torch.float64, has_odds=True)
+        assert torch.allclose(coordinates.to_real(vectors), torch.stack([expected, other], 1))
+    for options in ({}, {"kinds": (), "is_mapped": True}):  # as in a state of before
+        assert torch.equal(Coordinates("x", support, successes, torch.float64, **options).to_real(successes), successes)
+
+
+def test_totals_that_differ():
+    totals = torch.tensor([10.0, 20.0])
+    counts = dist.DirichletMultinomial(torch.ones(2, 3), totals)
+    assert fixed_support(counts.support, (3,)) is None  # rows have their own
+    counts = dist.DirichletMultinomial(torch.ones(50, 2, 3), totals.expand(50, 2)).to_event(1)
+    support, rows = fixed_support(counts.support, (2, 3)), torch.arange(10.0).repeat(30).reshape(50, 2, 3)
+    coordinates = Coordinates("x", support, rows, torch.float64, has_odds=True)
+    assert coordinates.most.tolist() == [[10], [20]]
+    assert coordinates.to_real(torch.zeros(1, 2, 3))[0, :, 0, 1].exp().tolist() == pytest.approx([1 / 21, 1 / 41])
 
 
 def test_images_in_an_interval_keep_their_pixels_and_share_the_scale_of_a_channel():

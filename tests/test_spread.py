@@ -342,6 +342,10 @@ def test_a_question_by_rows_that_look_otherwise_is_refused_when_training_begins(
 
 def test_a_state_of_before_rows_were_looked_at_builds_as_then():
     rows = torch.arange(3).repeat(20)
+    counts = AutoDiscriminator(width=4, depth=1)
+    counts.build_as(None)
+    counts.setup({"x": constraints.integer_interval(0, 90)}, {"x": rows.float()})
+    assert not counts.sites[0].has_odds
     discriminator = AutoDiscriminator(width=4, depth=1)
     discriminator.build_as(None)
     discriminator(label=rows)

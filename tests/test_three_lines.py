@@ -68,6 +68,19 @@ def test_counts_of_six_orders_of_magnitude_are_right_at_both_ends(counts):
     assert 0.8 < draws.std() / deviation < 1.5 or draws.std() < 0.02
 
 
+def of_successes(batch_size):
+    with pyro.plate("data", batch_size):
+        theta = pyro.sample("theta", dist.Beta(0.5, 0.5))
+        return pyro.sample("x", dist.Binomial(30, theta))
+
+
+def test_successes_are_told_apart_where_there_are_hardly_any_and_where_nearly_all_are():
+    inference = trained(of_successes, simulated(of_successes, 10_000), 3000)
+    for x in (0.0, 1.0, 12.0, 29.0, 30.0):
+        draws = inference.sample_posterior(torch.tensor(x), 5000)["theta"]
+        assert stats.kstest(draws.numpy(), stats.beta(0.5 + x, 30.5 - x).cdf).statistic < 0.12
+
+
 _inferences = {}
 
 

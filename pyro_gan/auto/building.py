@@ -81,6 +81,7 @@ class SelfBuilding(nn.Module):
                     "is_reflected": site.is_reflected,
                     "is_large": site.is_large,
                     "has_jumps": site.has_jumps,
+                    "has_odds": site.has_odds,
                 }
                 found[site.name] = {**seen, **found.get(site.name, {})}
             elif isinstance(site, View):
@@ -108,10 +109,11 @@ class SelfBuilding(nn.Module):
         asked = {
             "is_image": None if self.images is None else self.images and of_shape,
             "is_large": None if self.tells_large else False,
+            "has_odds": True,
         }
         known = {"kinds": (), "is_image": of_shape, "is_mapped": True} if self._as is None else self._as.get(name, {})
         if known:  # a state that does not tell is of a version that had none of these
-            known = {"is_reflected": False, "is_large": False, "has_jumps": False, **known}
+            known = {"is_reflected": False, "is_large": False, "has_jumps": False, "has_odds": False, **known}
         elif name in self.conditions:
             known = {"kinds": kinds_of_condition(rows)}
         kept = {key: value for key, value in {**asked, **known}.items() if key not in VIEWED}

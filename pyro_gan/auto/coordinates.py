@@ -37,8 +37,11 @@ from pyro_gan.players.supports import (
     interior,
     reflected,
     tensor_bounds,
+    totals_of,
     with_bounds,
 )
+
+TOTALS = "fewest", "most"
 
 SMALLEST_IMAGE = 8
 """The height and width from which on an array is taken for an image."""
@@ -78,6 +81,9 @@ class Coordinates(nn.Module):
     densest there, and the logistic function would thin it out. That function is :math:`T` where many of the first rows
     are next to an end, as probabilities of several orders of magnitude are.
 
+    Counts out of a known number, such as successes in some trials, may have their log-odds beside them: no success and
+    one are farther apart than fifteen and sixteen.
+
     Args:
         name: The site's name, for printing.
         support: The site's support.
@@ -91,6 +97,7 @@ class Coordinates(nn.Module):
         is_large: Whether networks see it apart from small sites; by default where a row has at least 64 numbers,
             of which no label is made.
         has_jumps: Whether a guide may jump from one of its values to another.
+        has_odds: Whether counts out of a known number, which are no labels, have two coordinates each.
     """
 
     mean: Tensor
@@ -98,6 +105,8 @@ class Coordinates(nn.Module):
     reach: Tensor
     offset: Tensor
     values: Tensor
+    fewest: Tensor
+    most: Tensor
 
     later_buffers: ClassVar[dict[str, float]] = {"reach": REACH, "offset": 0.0}
     """What states have not that were saved before features were bent, and the values that change nothing."""
@@ -117,6 +126,7 @@ class Coordinates(nn.Module):
         is_reflected: bool | None = None,
         is_large: bool | None = None,
         has_jumps: bool = True,
+        has_odds: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -131,6 +141,10 @@ class Coordinates(nn.Module):
         self.are_guessed = looks and bool(self.kinds)
         if self.kinds:
             self.register_buffer("values", torch.tensor(self.kinds, device=rows.device))
+        totals = totals_of(support) if has_odds and not (self.categories or self.kinds or self.is_image) else None
+        self.has_odds = totals is not None
+        for name, value in zip(TOTALS, totals or (), strict=False):
+            self.register_buffer(name, torch.as_tensor(value, dtype=dtype, device=rows.device))
         is_label = isinstance(innermost(support), type(constraints.simplex)) and _are_corners(rows)
         is_mapped = not is_label if is_mapped is None else is_mapped
         self.support = support if is_mapped and self._can_be_mapped(support) else None
@@ -144,7 +158,7 @@ class Coordinates(nn.Module):
         real = self.to_real(rows.detach())
         self.shape = tuple(real.shape[1:])
         if is_large is None:
-            is_large = self.size >= LARGE and not (self.categories or self.kinds)
+            is_large = rows.shape[1:].numel() >= LARGE and not (self.categories or self.kinds)
         self.is_large = is_large
         dims = (0, -2, -1) if self.is_image else (0,)
         is_plain = is_plain or self.is_image or bool(self.categories)
@@ -203,6 +217,9 @@ class Coordinates(nn.Module):
             number = rows.unsqueeze(-1)
             return torch.cat([number == self.values, number], -1).to(self.mean.dtype)
         rows = rows.to(self.mean.dtype)
+        if self.has_odds:
+            inside = rows.clamp(self.fewest, self.most)
+            return torch.stack([rows, log_odds(inside - self.fewest, self.most - inside)], -1)
         support = self._placed_support()
         if support is None or self.is_reflected:
             return rows
@@ -243,6 +260,8 @@ class Coordinates(nn.Module):
             through = f"a coordinate for each of {len(self.categories)} values"
         elif self.kinds:
             through = f"a coordinate for each of the {len(self.kinds)} values that the first rows have, and numbers"
+        elif self.has_odds:
+            through = "counts and their log-odds"
         elif self.is_reflected:
             through = f"{self.support} with reflecting ends"
         elif self.support is not None:
@@ -367,6 +386,19 @@ def tell_of_numbers(name: str, rows: Tensor) -> None:
             UserWarning,
             stacklevel=2,
         )
+
+
+def log_odds(successes: Tensor, failures: Tensor) -> Tensor:
+    """The logarithm of the odds, with half a count more of each, so that none of one is no infinity.
+
+    Args:
+        successes: Their number.
+        failures: That of the others.
+
+    References:
+        Haldane (1956), "The Estimation and Significance of the Logarithm of a Ratio of Frequencies".
+    """
+    return (successes + 0.5).log() - (failures + 0.5).log()
 
 
 def _are_corners(rows: Tensor) -> bool:

@@ -323,4 +323,4 @@ class AutoDiscriminator(SelfBuilding):
 
 
 def _is_continuous(site: Any) -> bool:
-    return isinstance(site, Coordinates) and not (site.categories or site.kinds or site.is_image)
+    return isinstance(site, Coordinates) and not (site.categories or site.kinds or site.is_image or site.has_odds)

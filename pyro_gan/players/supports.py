@@ -37,8 +37,24 @@ def fixed_support(support: Constraint, event_shape: tuple[int, ...]) -> Constrai
         support: The support of rows with shape `(num_rows, *event_shape)`.
         event_shape: The shape of a row.
     """
-    bounds = {name: _of_a_row(bound, len(event_shape)) for name, bound in tensor_bounds(support).items()}
+    num_dims = len(event_shape) - innermost(support).event_dim  # a bound holds for all numbers of a multinomial row
+    bounds = {name: _of_a_row(bound, num_dims) for name, bound in tensor_bounds(support).items()}
     return None if any(bound is None for bound in bounds.values()) else with_bounds(support, bounds)
+
+
+def totals_of(support: Constraint) -> tuple[Any, Any] | None:
+    """The fewest and the most that counts out of a known number can be; `None` for other supports.
+
+    Args:
+        support: A support, such as that of the number of successes in some trials.
+    """
+    base = innermost(support)
+    if isinstance(base, constraints.integer_interval):
+        return base.lower_bound, base.upper_bound
+    if isinstance(base, constraints.multinomial):
+        total = base.upper_bound  # of all counts of a row together
+        return 0, total.unsqueeze(-1) if isinstance(total, Tensor) else total
+    return None
 
 
 def have_same_bounds(support: Constraint, other: Constraint) -> bool:
