@@ -3,6 +3,7 @@
 import pickle
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from latent_models import linear_simulator
@@ -32,6 +33,18 @@ def test_each_row_has_its_own(shape):
     outputs = torch.randn(*shape, jumps.num_inputs)
     each = torch.stack([jumps(row) for row in outputs.reshape(-1, jumps.num_inputs)])
     assert torch.allclose(jumps(outputs), each.reshape(*shape, 3))
+
+
+@pytest.mark.parametrize(("num_numbers", "has_jumps"), [(5, True), (6, False)])
+def test_draws_of_many_numbers_do_not_jump(num_numbers, has_jumps):
+    def model(batch_size):
+        with pyro.plate("data", batch_size):
+            theta = pyro.sample("theta", dist.Normal(torch.zeros(num_numbers), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(theta, 1.0).to_event(1))
+
+    guide = AutoImplicitGuide(model, width=8, observed="x")
+    guide(x=torch.randn(20, num_numbers))
+    assert isinstance(guide.posterior.own.network[-1], Jumps) == has_jumps
 
 
 def test_guides_of_states_from_before_there_were_jumps_have_none():

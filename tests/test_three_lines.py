@@ -112,6 +112,22 @@ def test_a_posterior_sixty_times_narrower_than_its_prior_is_as_wide_as_it_should
         assert (draws.mean() - x).abs() * 60 < 0.3
 
 
+def of_ten(batch_size):
+    with pyro.plate("data", batch_size):
+        theta = pyro.sample("theta", dist.Normal(torch.zeros(10), 1.0).to_event(1))
+        return pyro.sample("x", dist.Normal(theta, 1.0).to_event(1))
+
+
+def test_a_posterior_of_ten_numbers_is_not_learned_by_heart_from_a_thousand_simulations():
+    inference = trained(of_ten, simulated(of_ten, 1000), 5000)
+    divergences = []
+    for x in simulated(of_ten, 20)["x"]:  # from the exact posterior, of mean x / 2 and variance 1 / 2
+        draws = inference.sample_posterior(x, 5000)["theta"]
+        mean, covariance = (draws.mean(0) - x / 2) * 2**0.5, 2 * torch.cov(draws.T)
+        divergences.append((covariance.trace() - 10 - torch.logdet(covariance) + mean.square().sum()) / 2)
+    assert torch.stack(divergences).mean() < 0.5
+
+
 def of_either_sign(batch_size):
     with pyro.plate("data", batch_size):
         theta = pyro.sample("theta", dist.Normal(torch.ones(2), 1.0).to_event(1))

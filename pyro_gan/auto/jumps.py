@@ -23,6 +23,9 @@ from torch import Tensor, nn
 GATES = 4
 """The jumps of a network."""
 
+MOST_NUMBERS = 5
+"""The numbers up to which a network has jumps: each gate adds to all of them, which is learned by heart of many."""
+
 STEEPNESS = 30.0
 """The slope of a jump at its middle, by its gate."""
 

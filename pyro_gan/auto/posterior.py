@@ -9,7 +9,7 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import floating_type
 from pyro_gan.auto.coordinates import Coordinates
-from pyro_gan.auto.jumps import Jumps
+from pyro_gan.auto.jumps import MOST_NUMBERS, Jumps
 from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent
 from pyro_gan.auto.networks import SlowLinear, decaying, flat, fully_connected, start_as_fast
@@ -38,7 +38,8 @@ class NoiseNetwork(nn.Module):
     Both have noise too, and are slow: a guide that is faster than the discriminator follows the data and loses its
     noise, before the discriminator has seen how wide the posterior is. Of large observations, as images, it has so much
     to learn that it may be too late. What the network tells beside the linear path decays where the discriminator
-    does not see it. Where it is slow, jumps (:mod:`pyro_gan.auto.jumps`) bring it to modes far apart.
+    does not see it. Where it is slow and has few numbers, jumps (:mod:`pyro_gan.auto.jumps`) bring it to modes far
+    apart.
 
     Of labels the numbers are logits, which are not slow: their draws have a chance of their own, whatever the noise is.
     Noise makes several labels depend on each other, and a single one has none where it can do without.
@@ -69,7 +70,8 @@ class NoiseNetwork(nn.Module):
         size = sum(site.size for site in sites)
         are_labels = isinstance(sites[0], Labels)
         is_slow = is_slow and not are_labels
-        has_jumps = is_slow and all(isinstance(site, Coordinates) and site.has_jumps for site in sites)
+        has_jumps = is_slow and size <= MOST_NUMBERS
+        has_jumps = has_jumps and all(isinstance(site, Coordinates) and site.has_jumps for site in sites)
         jumps = Jumps(size) if has_jumps else None
         num_outputs = size if jumps is None else jumps.num_inputs
         network = fully_connected(noise_dim + num_features, width, depth, num_outputs, is_slow)
