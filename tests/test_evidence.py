@@ -5,8 +5,10 @@ import re
 
 import convolutions
 import digits
+import exact
 import matplotlib.pyplot as plt
 import mixtures
+import numpy as np
 import pixels
 import posteriors
 import pyro
@@ -17,6 +19,7 @@ import simulators
 import tables
 import torch
 from fitting import RECIPES, implicit_model, network
+from scipy import stats
 
 from pyro_gan import GANInference
 from pyro_gan.criticism import calibration_ranks, calibration_test, parzen_log_likelihood, select_bandwidth
@@ -55,6 +58,7 @@ def test_the_scripts_files_make_a_page_with_a_heat_map(tmp_path):
         (mixtures,),
         (sensitivity, "--recipes", "edward"),
         (posteriors, "--tasks", "SLCP", "two moons"),
+        (exact, "--tasks", "angle", "amount"),
         (digits, "--sources", "k-means", "training", "gaussians"),
     ):
         script.main(script.parser().parse_args(["--quick", *arguments, "--out", str(tmp_path)]))
@@ -67,6 +71,7 @@ def test_the_scripts_files_make_a_page_with_a_heat_map(tmp_path):
     assert re.search(r"^\| edward \| 5 \| 8 \| 0 \| 0 \| 0 \| 0 \| 0 \|$", text, re.MULTILINE)
     tasks = re.findall(r"^\| ([^|]*), `BiGANInference` \| 300 \| 20 \| 1 \| 0\.\d+ \|", text, re.MULTILINE)
     assert tasks == ["SLCP", "two moons"]
+    assert re.findall(r"^\| (angle|amount) \| 0\.\d+ \| 0\.\d+ \| \d+ \|$", text, re.MULTILINE) == ["angle", "amount"]
     assert f"| {' | '.join(records.VERSIONS.values())} |" in text
     assert all(plt.imread(tmp_path / name)[..., :3].std() > 0.05 for name in ("sensitivity.png", "posteriors.png"))
 
@@ -249,3 +254,35 @@ def test_true_parameters_rank_evenly_among_reference_draws(name):
     rest = (draws - draws.mean(1, keepdim=True)).flatten(0, 1)
     prior = task.prior.sample((4000,))
     assert torch.linalg.eigvalsh(rest.T.cov())[0] < 0.6 * prior.var(0).min()  # draws of the prior rank evenly too
+
+
+@pytest.mark.parametrize("name", exact.SIMULATORS)
+def test_known_posteriors_are_those_of_the_simulator(name):
+    pyro.set_rng_seed(0)
+    simulator = exact.SIMULATORS[name]
+    assert exact.BiGANInference(simulator.model, exact.AutoImplicitGuide(simulator.model)).run(
+        simulator.simulate(300), num_steps=1, progress=False
+    ).observed_sites == ("x",)
+    prior = simulator.simulate(200_000)
+    parameters = torch.stack([prior[site] for site in simulator.prior], 1)
+    likelihood = simulator.likelihood(**{site: prior[site] for site in simulator.prior})
+    # Posterior probabilities of parameters and of observations that were drawn together are uniform.
+    below = []
+    for row in range(100):
+        weights = likelihood.log_prob(prior["x"][row]).double()
+        weights[row] = -torch.inf
+        weights = weights.softmax(0)
+        below.append((weights[:, None] * (parameters < parameters[row])).sum(0))
+    assert stats.kstest(torch.stack(below).flatten().numpy(), "uniform").pvalue > 1e-3
+
+
+def test_distances_are_those_between_distribution_functions():
+    pyro.set_rng_seed(0)
+    rows, few, many = torch.rand(400_000, 1), stats.beta(4, 18), stats.beta(7, 15)
+    weights = torch.as_tensor(few.pdf(rows[:, 0].double().numpy()))
+    weights /= weights.sum()
+    places = np.linspace(0, 1, 10_001)
+    expected = np.abs(few.cdf(places) - many.cdf(places)).max()
+    for other, distance in ((few, 0.0), (many, expected)):
+        draws = torch.as_tensor(other.rvs((20_000, 1), random_state=0))
+        assert exact.distances(draws, rows, weights) == pytest.approx([distance], abs=0.012)

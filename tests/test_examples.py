@@ -23,6 +23,7 @@ RUNS = {
     "demo.py": (["--num-steps", "20"], ["digits.png", "history.png"]),
     "evidence/convolutions.py": (["--quick"], []),
     "evidence/digits.py": (["--quick"], ["digits_default.png", "digits_vae.png", "digits_k-means.png"]),
+    "evidence/exact.py": (["--quick", "--tasks", "successes", "curve"], []),
     "evidence/mixtures.py": (["--quick"], []),
     "evidence/pixels.py": (["--quick"], []),
     "evidence/posteriors.py": (["--quick", "--tasks", "two moons"], []),

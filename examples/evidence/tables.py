@@ -107,6 +107,23 @@ def posteriors(rows: Sequence[Row]) -> str:
     return table(titles, lines)
 
 
+def exact(rows: Sequence[Row]) -> str:
+    """How far distribution functions are off, a line for each simulator: the mean over the seeds, and the ends."""
+    titles = ["simulator"]
+    for method in (methods := list(groups(rows, "method"))):
+        name = METHODS[method[0]]
+        titles += [f"{name}, distance", "worst", "training (s)"]
+    lines = []
+    for task, same in groups(rows, "task").items():
+        line = [*task]
+        for method in methods:
+            runs = groups(same, "method").get(method, [])
+            far, worst, processor = ([float(row[name]) for row in runs] for name in ("distance", "worst", "processor"))
+            line += [spread(far, ".3f"), f"{max(worst):.3f}", f"{mean(processor):.0f}"] if runs else ["", "", ""]
+        lines.append(line)
+    return table(titles, lines)
+
+
 def sensitivity(rows: Sequence[Row]) -> str:
     """How many settings have all modes with each recipe, and at least some share of samples of high quality."""
     shares = (0.0, 0.25, 0.5, 0.75, 0.9)
@@ -133,6 +150,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "mixtures": mixtures,
     "digits": digits,
     "posteriors": posteriors,
+    "exact": exact,
     "sensitivity": sensitivity,
 }
 
