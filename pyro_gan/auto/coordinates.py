@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.spread import REACH, Spread, coordinates_of, crowded, numbers_at, plain_spread, spread_of
+from pyro_gan.auto.spread import REACH, Spread, coordinates_of, crowded, log_odds, numbers_at, plain_spread, spread_of
 from pyro_gan.penalties.scales import are_in_one_unit
 from pyro_gan.players.categories import are_labels
 from pyro_gan.players.player import fill_in
@@ -386,19 +386,6 @@ def tell_of_numbers(name: str, rows: Tensor) -> None:
             UserWarning,
             stacklevel=2,
         )
-
-
-def log_odds(successes: Tensor, failures: Tensor) -> Tensor:
-    """The logarithm of the odds, with half a count more of each, so that none of one is no infinity.
-
-    Args:
-        successes: Their number.
-        failures: That of the others.
-
-    References:
-        Haldane (1956), "The Estimation and Significance of the Logarithm of a Ratio of Frequencies".
-    """
-    return (successes + 0.5).log() - (failures + 0.5).log()
 
 
 def _are_corners(rows: Tensor) -> bool:

@@ -121,6 +121,19 @@ def numbers_at(standardized: Tensor, spread: Spread) -> Tensor:
     return spread.mean + spread.scale * torch.where(is_bent, bent, standardized)
 
 
+def log_odds(successes: Tensor, failures: Tensor) -> Tensor:
+    """The logarithm of the odds, with half a count more of each, so that none of one is no infinity.
+
+    Args:
+        successes: Their number.
+        failures: That of the others.
+
+    References:
+        Haldane (1956), "The Estimation and Significance of the Logarithm of a Ratio of Frequencies".
+    """
+    return (successes + 0.5).log() - (failures + 0.5).log()
+
+
 def crowded(coordinates: Tensor, real: Tensor) -> list[tuple[int, float]]:
     """The features of which most of the different numbers lie within a narrow piece of their coordinate.
 
