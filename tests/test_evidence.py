@@ -21,7 +21,7 @@ import torch
 from fitting import RECIPES, implicit_model, network
 from scipy import stats
 
-from pyro_gan import GANInference
+from pyro_gan import AutoImplicitGuide, BiGANInference, GANInference
 from pyro_gan.criticism import calibration_ranks, calibration_test, parzen_log_likelihood, select_bandwidth
 from pyro_gan.datasets import ring
 
@@ -260,9 +260,8 @@ def test_true_parameters_rank_evenly_among_reference_draws(name):
 def test_known_posteriors_are_those_of_the_simulator(name):
     pyro.set_rng_seed(0)
     simulator = exact.SIMULATORS[name]
-    assert exact.BiGANInference(simulator.model, exact.AutoImplicitGuide(simulator.model)).run(
-        simulator.simulate(300), num_steps=1, progress=False
-    ).observed_sites == ("x",)
+    inference = BiGANInference(simulator.model, AutoImplicitGuide(simulator.model))
+    assert inference.run(simulator.simulate(300), num_steps=1, progress=False).observed_sites == ("x",)
     prior = simulator.simulate(200_000)
     parameters = torch.stack([prior[site] for site in simulator.prior], 1)
     likelihood = simulator.likelihood(**{site: prior[site] for site in simulator.prior})

@@ -12,18 +12,16 @@ References:
 """
 
 import argparse
-import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from posteriors import processor_seconds
+from posteriors import Sampler, command_line, neural_posterior, processor_seconds, settings
 from records import complete
 from scipy import stats
 from torch import Tensor
@@ -34,9 +32,6 @@ NUM_DRAWS = 4000
 NUM_WEIGHTED = 2**22
 FEWEST_EFFECTIVE = 1000
 """The weighted draws, as equal ones, below which a posterior does not count as known."""
-
-Sampler = Callable[[Tensor], Tensor]
-"""From one observation to draws of the posterior, with shape `(NUM_DRAWS, num_parameters)`."""
 
 
 class Simulator(NamedTuple):
@@ -115,16 +110,12 @@ def ours(simulator: Simulator, simulations: dict[str, Tensor], num_steps: int, c
 
 def npe(simulator: Simulator, simulations: dict[str, Tensor], num_steps: int) -> Sampler:
     """sbi's neural posterior estimation by defaults, which finds its number of steps itself."""
-    from sbi.inference import NPE
     from sbi.utils import MultipleIndependent
 
     priors = [prior.expand([1]) for prior in simulator.prior.values()]
     prior = MultipleIndependent(priors) if len(priors) > 1 else priors[0].to_event(1)
     theta = torch.stack([simulations[name] for name in simulator.prior], 1)
-    inference = NPE(prior=prior, show_progress_bars=False)
-    inference.append_simulations(theta, simulations["x"].reshape(len(theta), -1)).train()
-    posterior = inference.build_posterior()
-    return lambda x: posterior.sample((NUM_DRAWS,), x=x.reshape(1, -1), show_progress_bars=False)
+    return neural_posterior(prior, theta, simulations["x"].reshape(len(theta), -1), NUM_DRAWS)
 
 
 METHODS = {"ours": ours, "compiled": partial(ours, compile=True), "npe": npe}
@@ -183,28 +174,12 @@ def run(
 
 def main(args: argparse.Namespace) -> None:
     """Run what the table has not yet."""
-    sizes = (300, 20, 2) if args.quick else (args.num_simulations, args.num_steps, args.num_observations)
-    settings = [
-        dict(zip(("method", "task", "seed", "num_simulations", "num_steps", "num_observations"), each, strict=True))
-        for each in itertools.product(args.methods, args.tasks, args.seeds, *([size] for size in sizes))
-    ]
-    complete(args.out / "exact.csv", settings, run)
+    complete(args.out / "exact.csv", settings(args, 2), run)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--methods", nargs="+", choices=list(METHODS), default=["ours"], help="ways to infer; npe needs sbi"
-    )
-    parser.add_argument("--tasks", nargs="+", choices=list(SIMULATORS), default=list(SIMULATORS), help="simulators")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="a run for each")
-    parser.add_argument("--num-simulations", type=int, default=10_000, help="simulations to learn from")
-    parser.add_argument("--num-steps", type=int, default=3000, help="steps of training")
-    parser.add_argument("--num-observations", type=int, default=20, help="observations to compare posteriors for")
-    parser.add_argument("--quick", action="store_true", help="300 simulations, 20 steps, two observations")
-    parser.add_argument("--out", type=Path, default=Path("output/evidence"), help="folder of the table")
-    return parser
+    return command_line(__doc__, SIMULATORS, num_steps=3000, num_observations=20)
 
 
 if __name__ == "__main__":

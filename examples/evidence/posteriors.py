@@ -16,7 +16,7 @@ import argparse
 import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,17 @@ def ours(task: Task, simulations: dict[str, Tensor], num_steps: int, compile: bo
 
 def npe(task: Task, simulations: dict[str, Tensor], num_steps: int) -> Sampler:
     """sbi's neural posterior estimation by defaults, which finds its number of steps itself."""
+    return neural_posterior(task.prior, simulations["theta"], simulations["x"], NUM_DRAWS)
+
+
+def neural_posterior(prior: Any, theta: Tensor, x: Tensor, num_draws: int) -> Sampler:
+    """The same of rows of parameters and of observations, each with shape `(num_rows, size)`."""
     from sbi.inference import NPE
 
-    inference = NPE(prior=task.prior, show_progress_bars=False)
-    inference.append_simulations(simulations["theta"], simulations["x"]).train()
+    inference = NPE(prior=prior, show_progress_bars=False)
+    inference.append_simulations(theta, x).train()
     posterior = inference.build_posterior()
-    return lambda x: posterior.sample((NUM_DRAWS,), x=x[None], show_progress_bars=False)
+    return lambda x: posterior.sample((num_draws,), x=x.reshape(1, -1), show_progress_bars=False)
 
 
 METHODS = {"ours": ours, "compiled": partial(ours, compile=True), "npe": npe}
@@ -94,30 +99,44 @@ def run(
     }
 
 
-def main(args: argparse.Namespace) -> None:
-    """Run what the table has not yet."""
-    sizes = (300, 20, 1) if args.quick else (args.num_simulations, args.num_steps, args.num_observations)
-    settings = [
+def settings(args: argparse.Namespace, num_quick_observations: int) -> list[dict[str, Any]]:
+    """What names each run that the command line asks for."""
+    quick = (300, 20, num_quick_observations)
+    sizes = quick if args.quick else (args.num_simulations, args.num_steps, args.num_observations)
+    return [
         dict(zip(("method", "task", "seed", "num_simulations", "num_steps", "num_observations"), each, strict=True))
         for each in itertools.product(args.methods, args.tasks, args.seeds, *([size] for size in sizes))
     ]
-    complete(args.out / "posteriors.csv", settings, run)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run what the table has not yet."""
+    complete(args.out / "posteriors.csv", settings(args, 1), run)
+
+
+def command_line(
+    description: str, tasks: Collection[str], num_steps: int, num_observations: int
+) -> argparse.ArgumentParser:
+    """The arguments of a comparison of methods on these tasks, with defaults for its sizes."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(METHODS), default=["ours"], help="ways to infer; npe needs sbi"
+    )
+    parser.add_argument("--tasks", nargs="+", choices=list(tasks), default=list(tasks), help="simulators to infer")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="a run for each")
+    parser.add_argument("--num-simulations", type=int, default=10_000, help="simulations to learn from")
+    parser.add_argument("--num-steps", type=int, default=num_steps, help="steps of training")
+    parser.add_argument(
+        "--num-observations", type=int, default=num_observations, help="observations to compare posteriors for"
+    )
+    parser.add_argument("--quick", action="store_true", help="300 simulations, 20 steps, an observation or two")
+    parser.add_argument("--out", type=Path, default=Path("output/evidence"), help="folder of the table")
+    return parser
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--methods", nargs="+", choices=list(METHODS), default=["ours"], help="ways to infer; npe needs sbi"
-    )
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="simulators to infer")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="a run for each")
-    parser.add_argument("--num-simulations", type=int, default=10_000, help="simulations to learn from")
-    parser.add_argument("--num-steps", type=int, default=5000, help="steps of training")
-    parser.add_argument("--num-observations", type=int, default=10, help="observations to compare posteriors for")
-    parser.add_argument("--quick", action="store_true", help="300 simulations, 20 steps, one observation")
-    parser.add_argument("--out", type=Path, default=Path("output/evidence"), help="folder of the table")
-    return parser
+    return command_line(__doc__, TASKS, num_steps=5000, num_observations=10)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,6 @@ from pyro_gan.players.supports import (
     with_bounds,
 )
 
-TOTALS = "fewest", "most"
-
 SMALLEST_IMAGE = 8
 """The height and width from which on an array is taken for an image."""
 
@@ -143,8 +141,10 @@ class Coordinates(nn.Module):
             self.register_buffer("values", torch.tensor(self.kinds, device=rows.device))
         totals = totals_of(support) if has_odds and not (self.categories or self.kinds or self.is_image) else None
         self.has_odds = totals is not None
-        for name, value in zip(TOTALS, totals or (), strict=False):
-            self.register_buffer(name, torch.as_tensor(value, dtype=dtype, device=rows.device))
+        if totals is not None:
+            fewest, most = (torch.as_tensor(each, dtype=dtype, device=rows.device) for each in totals)
+            self.register_buffer("fewest", fewest)
+            self.register_buffer("most", most)
         is_label = isinstance(innermost(support), type(constraints.simplex)) and _are_corners(rows)
         is_mapped = not is_label if is_mapped is None else is_mapped
         self.support = support if is_mapped and self._can_be_mapped(support) else None
