@@ -15,6 +15,7 @@ from torch.nn.functional import one_hot
 from torch.overrides import TorchFunctionMode
 
 from pyro_gan.players.batch import Batch, tensors_of
+from pyro_gan.training.masks import use_places
 from pyro_gan.training.step import GradientFunction, Gradients
 
 IS_KNOWN_WELL = torch.__version__ >= "2.13"
@@ -64,6 +65,7 @@ def traced(function: GradientFunction, batch: Batch) -> Trace:
         # Networks that the user compiled run as they were written.
         with config.patch(error_on_nested_fx_trace=False), LabelsUnseen():
             graph = make_fx(of_tensors)(*tensors_of(batch))
+        use_places(graph)
     except Exception as error:  # whatever an operation raises that can not be traced
         raise NotCompilable(_why_not_traced(error)) from error
     return Trace(graph, _lifted(graph), parameters, places)
