@@ -496,6 +496,7 @@ def test_labels_as_one_hot_rows_are_compiled(draw):
     assert_compiled_once(inference)
 
 
+@pytest.mark.skipif(DEVICE == "cuda", reason="an assertion of a device's own ends its use by the process")
 def test_labels_out_of_range_are_refused_by_compiled_code():
     inference = make(with_labels(lambda labels: one_hot(labels, 3).to(torch.get_default_dtype())))
     labels = torch.arange(32) % 3

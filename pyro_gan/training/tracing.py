@@ -64,7 +64,7 @@ def traced(function: GradientFunction, batch: Batch) -> Trace:
     try:
         # Networks that the user compiled run as they were written.
         with config.patch(error_on_nested_fx_trace=False), LabelsUnseen():
-            graph = make_fx(of_tensors)(*tensors_of(batch))
+            graph = make_fx(of_tensors, {torch.ops.aten.bernoulli.default: _bernoulli})(*tensors_of(batch))
         use_places(graph)
     except Exception as error:  # whatever an operation raises that can not be traced
         raise NotCompilable(_why_not_traced(error)) from error
@@ -88,6 +88,11 @@ def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     is_known = ((tensor >= 0) & (tensor < num_classes)).all()
     torch._assert_async(is_known, f"one_hot() takes labels from 0 to {num_classes - 1} here, but got others.")
     return tensor.new_zeros(*tensor.shape, num_classes).scatter(-1, tensor.unsqueeze(-1), 1)
+
+
+def _bernoulli(probabilities: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """As torch's own; the compiler would draw other numbers, in double precision and on CUDA devices."""
+    return torch.empty_like(probabilities).bernoulli_(probabilities, generator=generator)
 
 
 def _why_not_traced(error: Exception) -> str:

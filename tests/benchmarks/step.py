@@ -30,8 +30,8 @@ from workloads import Inference, Loop, Workload
 from pyro_gan.training.minibatches import minibatches
 
 COLUMNS = ("careful", "ordinary", "eager", "compiled", "JAX", "SVI")
-TOLERANCE = 1e-4
-"""How far gradients may differ, beside the largest of a player."""
+TOLERANCE = {"cpu": 1e-4, "cuda": 1e-3}
+"""How far gradients may differ, beside the largest of a player; CUDA devices compute convolutions with fewer digits."""
 
 
 def svi() -> Callable[[], None]:
@@ -109,7 +109,7 @@ def check_alike(workload: Workload) -> float:
             scale = max(float(one.abs().max()) for key, one in expected.items() if key.startswith(player))
             difference = float((value - expected[name]).abs().max()) / scale
             worst = max(worst, difference)
-            if difference > TOLERANCE:
+            if difference > TOLERANCE[workloads.DEVICE.type]:
                 raise ValueError(
                     f"{workload.name}: {contender} and the careful loop differ by {difference:.1e} in {name}."
                 )
