@@ -11,8 +11,12 @@ from pyro_gan.training.tracing import inductor, traced
 
 DRAWS = {
     "bernoulli": torch.bernoulli,
+    "bernoulli, transposed": lambda p: torch.bernoulli(p.view(20, 10).t()).flatten(),
+    "bernoulli, expanded": lambda p: torch.bernoulli(p[:10, None].expand(10, 20).t()).flatten(),
+    "bernoulli, in half precision": lambda p: torch.bernoulli(p.bfloat16()).to(p.dtype),
     "bernoulli, in place": lambda p: torch.empty_like(p).bernoulli_(p),
-    "bernoulli, of a number": lambda p: torch.empty_like(p).bernoulli_(0.3),
+    "bernoulli, of a number": lambda p: torch.bernoulli(p, 0.3),
+    "bernoulli, of a number in place": lambda p: torch.empty_like(p).bernoulli_(0.3),
     "cauchy": lambda p: torch.empty_like(p).cauchy_(),
     "dropout": lambda p: dropout(p, 0.3),
     "exponential": lambda p: torch.empty_like(p).exponential_(),

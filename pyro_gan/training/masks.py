@@ -1,11 +1,13 @@
-"""Masks in a traced graph: those that are the same at each run index by the places where they hold.
+"""Masks in a traced graph: those that the code alone decides on index by the places where they hold.
 
 How many places a mask picks decides on the shape of what is picked. Compiled code would have to wait for that number,
-and a graph of a CUDA device can not; of places the shape is known before. Torch's maps to correlations index by masks.
+and a graph of a CUDA device can not; of places the shape is known before. Torch's maps to correlations index by masks
+such as `torch.arange(n) < torch.arange(n).view(-1, 1)`.
 """
 
-from collections.abc import Iterator
-from typing import Any, cast
+import operator
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -16,64 +18,79 @@ INDEXING = torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.
 
 
 def use_places(graph: fx.GraphModule) -> None:
-    """Change a graph, which must not have been compiled yet, so that it indexes by places wherever it can.
+    """Have a graph index by places where masks are computed from numbers in the code by torch's own functions.
 
     Args:
-        graph: The graph, as `make_fx` records it. What the masks were made by stays, though nothing reads it.
+        graph: The graph, as `make_fx` records it. What computes the masks stays, though nothing reads it any more, so
+            that graphs of other masks are other graphs.
     """
-    written = _written(graph.graph)
-    for node in list(graph.graph.nodes):
+    places: dict[fx.Node | None, list[fx.Node]] = {}
+    for number, (mask, value) in enumerate(_values(graph.graph, _known_masks(graph.graph)).items()):
+        places[mask] = []
+        for dimension, tensor in enumerate(value.nonzero(as_tuple=True)):
+            name = f"_places_{number}_{dimension}"
+            graph.register_buffer(name, tensor)
+            with graph.graph.inserting_after(mask):
+                places[mask].append(graph.graph.get_attr(name))
+    for node in graph.graph.nodes:
         if node.target in INDEXING:
-            with graph.graph.inserting_before(node):
-                places = [each for index in node.args[1] for each in _places(graph, index, written)]
-            node.args = (node.args[0], places, *node.args[2:])
+            indices = [each for index in node.args[1] for each in places.get(index, [index])]
+            node.args = (node.args[0], indices, *node.args[2:])
     graph.recompile()
 
 
-def _places(graph: fx.GraphModule, index: fx.Node | None, written: set[fx.Node]) -> Iterator[fx.Node | None]:
-    """What stands in an index's place: as many indices as a known mask has dimensions."""
-    mask = None if index is None else _known(index, written)
-    if mask is None or mask.dtype != torch.bool:
-        yield index
-        return
-    for places in mask.nonzero(as_tuple=True):
-        name = f"_places_{len(graph.graph.nodes)}"
-        graph.register_buffer(name, places)
-        yield graph.graph.get_attr(name)
+def _known_masks(graph: fx.Graph) -> list[fx.Node]:
+    """The masks among indices that depend on nothing but the code. They have a dimension at least."""
+    written, known = _written(graph), set[fx.Node]()
+    for node in graph.nodes:
+        if _is_computed(node) and node not in written and known.issuperset(node.all_input_nodes):
+            known.add(node)
+    indices = [index for node in graph.nodes if node.target in INDEXING for index in node.args[1]]
+    values = {index: index.meta.get("val") for index in dict.fromkeys(indices) if index in known}
+    return [node for node, value in values.items() if value is not None and value.dtype == torch.bool and value.dim()]
 
 
-def _known(node: fx.Node, written: set[fx.Node]) -> Tensor | None:
-    """The value of a node that is computed from numbers of the code alone; `None` of others."""
-    operation: Any = node.target
-    if node in written:
-        return None
-    if node.op == "get_attr" and all("lift_fresh" in str(user.target) for user in node.users):
-        return cast(Tensor, getattr(node.graph.owning_module, str(operation)))
-    if not isinstance(operation, OpOverload) or torch.Tag.nondeterministic_seeded in operation.tags:
-        return None
-    values = {each: _known(each, written) for each in node.all_input_nodes}
-    if any(value is None for value in values.values()):
-        return None
-    found = operation(*map_arg(node.args, values.get), **map_arg(node.kwargs, values.get))
-    return found if isinstance(found, Tensor) else None
+def _is_computed(node: fx.Node) -> bool:
+    """Whether a node is one of torch's own functions, which gives the same at each run and changes nothing."""
+    operation = node.target
+    if not isinstance(operation, OpOverload) or operation.namespace != "aten":
+        return False
+    return not operation._schema.is_mutable and torch.Tag.nondeterministic_seeded not in operation.tags
 
 
 def _written(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes that are changed in place, and those of which they are views."""
-    found, pending = set[fx.Node](), [each for node in graph.nodes for each in _shared(node, is_written=True)]
-    while pending:
-        if (node := pending.pop()) not in found:
-            found.add(node)
-            pending.extend(_shared(node))
+    """The nodes whose memory may be written to: by an operation in place, or through a view of them."""
+    found = set[fx.Node]()
+    for node in reversed(graph.nodes):
+        for user in node.users:
+            only_indexes = user.target in INDEXING and user.args[0] is not node
+            if not only_indexes and (_writes(user) or (_may_be_view(user) and user in found)):
+                found.add(node)
     return found
 
 
-def _shared(node: fx.Node, is_written: bool = False) -> list[fx.Node]:
-    """The arguments whose memory an operation's result shares; or those alone that it changes in place."""
-    if not isinstance(node.target, OpOverload):
-        return []
-    shared: list[fx.Node] = []
-    for argument, value in zip(node.target._schema.arguments, node.args, strict=False):
-        if argument.alias_info is not None and (argument.alias_info.is_write or not is_written):
-            map_arg(value, shared.append)
-    return shared
+def _writes(node: fx.Node) -> bool:
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+
+
+def _may_be_view(node: fx.Node) -> bool:
+    """Whether a node may share memory with what it is computed from; one of several results may."""
+    if isinstance(node.target, OpOverload):
+        return any(result.alias_info is not None for result in node.target._schema.returns)
+    return node.op != "call_function" or node.target is operator.getitem
+
+
+def _values(graph: fx.Graph, wanted: Iterable[fx.Node]) -> dict[fx.Node, Tensor]:
+    """What such nodes compute."""
+    wanted = list(wanted)
+    needed, pending = set[fx.Node](), list(wanted)
+    while pending:
+        if (node := pending.pop()) not in needed:
+            needed.add(node)
+            pending.extend(node.all_input_nodes)
+    values: dict[fx.Node, Any] = {}
+    for node in graph.nodes:
+        if node in needed:
+            args, keywords = (map_arg(each, values.__getitem__) for each in (node.args, node.kwargs))
+            values[node] = node.target(*args, **keywords)
+    return {node: values[node] for node in wanted}

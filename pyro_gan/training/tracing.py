@@ -92,7 +92,8 @@ def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 def _bernoulli(probabilities: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """As torch's own; the compiler would draw other numbers, in double precision and on CUDA devices."""
-    return torch.empty_like(probabilities).bernoulli_(probabilities, generator=generator)
+    draws = torch.empty_like(probabilities, memory_format=torch.contiguous_format)
+    return draws.bernoulli_(probabilities, generator=generator)
 
 
 def _why_not_traced(error: Exception) -> str:
