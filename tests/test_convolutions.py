@@ -101,3 +101,14 @@ def test_another_number_of_channels_is_refused():
     discriminator(IMAGES[:8])
     with pytest.raises(ValueError, match=r"was built for rows of 'x' with event shape \(1, 8, 8\), but .* \(3, 8, 8\)"):
         discriminator(IMAGES[:8].expand(-1, 3, -1, -1))
+
+
+def test_a_jump_of_the_examples_generator_adds_on_one_side_what_it_subtracts_on_the_other(monkeypatch):
+    dcgan = convolutional(monkeypatch)
+    generator, _ = dcgan.convolutional(8, is_published=False, num_jumps=1)
+    (jumps,) = [layer for layer in generator.layers if isinstance(layer, dcgan.Jumps)]
+    with torch.no_grad():
+        for parameter, value in zip(jumps.parameters(), (1.0, 0.0, 2.0, 0.5), strict=True):
+            parameter.fill_(value)
+    rows = torch.full((2, dcgan.INNER), 0.1) * torch.tensor([[1.0], [-1.0]])
+    assert torch.allclose(jumps(rows), rows + torch.tensor([[2.5], [-1.5]]))
