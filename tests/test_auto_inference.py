@@ -196,5 +196,5 @@ def test_the_posterior_of_an_image_is_recovered(inference_class, kind, exact):
     inference = inference_class(model, AutoImplicitGuide(model))
     inference.evaluate_loss(data[:256])
     assert rows_that_agree(kind, inference, x, moments).mean() < 0.2
-    inference.run(data, num_steps=2000, batch_size=256, progress=False)
+    inference.run(data, num_steps=3000, batch_size=256, progress=False)
     assert rows_that_agree(kind, inference, x, moments).mean() >= 0.95

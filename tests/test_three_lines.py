@@ -87,7 +87,7 @@ _inferences = {}
 def _of_either_sign():
     """One inference for all observations."""
     if "signs" not in _inferences:
-        _inferences["signs"] = trained(of_either_sign, simulated(of_either_sign, 10_000), 4000)
+        _inferences["signs"] = trained(of_either_sign, simulated(of_either_sign, 10_000), 6000)
     return _inferences["signs"]
 
 
