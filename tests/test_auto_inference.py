@@ -196,5 +196,6 @@ def test_the_posterior_of_an_image_is_recovered(inference_class, kind, exact):
     inference = inference_class(model, AutoImplicitGuide(model))
     inference.evaluate_loss(data[:256])
     assert rows_that_agree(kind, inference, x, moments).mean() < 0.2
-    inference.run(data, num_steps=3000, batch_size=256, progress=False)
+    num_steps = 3000 if inference_class is ImplicitKLqp else 2000
+    inference.run(data, num_steps=num_steps, batch_size=256, progress=False)
     assert rows_that_agree(kind, inference, x, moments).mean() >= 0.95
