@@ -276,18 +276,14 @@ class Guiding(AdversarialInference):
     def _hidden_from_a_guide_that_builds_itself(self, batch: Batch) -> set[str]:
         """The sites that are no data, so far as the guide, the model or its draws' order tell."""
         arguments, names = self.model.calls.arguments(batch), list(batch) if isinstance(batch, dict) else []
-
-        def upstream() -> dict[str, set[str]]:
-            with self.model.creating:
-                return dependence(self.model.function, arguments, names)
-
-        return hidden_sites(
-            self.model.found,
-            upstream,
-            getattr(self.guide.function, "observed", ()),
-            self.model.sites,
-            names,
-        )
+        with self.model.creating:
+            return hidden_sites(
+                self.model.found,
+                lambda: dependence(self.model.function, arguments, names),
+                getattr(self.guide.function, "observed", ()),
+                self.model.sites,
+                names,
+            )
 
     def _named(self, batch: Batch, arguments: Arguments) -> list[str]:
         """The sites by whose names the data hold something to compare, or whose only data they are."""

@@ -6,7 +6,6 @@ such as `torch.arange(n) < torch.arange(n).view(-1, 1)`.
 """
 
 import operator
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -80,9 +79,8 @@ def _may_be_view(node: fx.Node) -> bool:
     return node.op != "call_function" or node.target is operator.getitem
 
 
-def _values(graph: fx.Graph, wanted: Iterable[fx.Node]) -> dict[fx.Node, Tensor]:
+def _values(graph: fx.Graph, wanted: list[fx.Node]) -> dict[fx.Node, Tensor]:
     """What such nodes compute."""
-    wanted = list(wanted)
     needed, pending = set[fx.Node](), list(wanted)
     while pending:
         if (node := pending.pop()) not in needed:
