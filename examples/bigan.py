@@ -8,9 +8,10 @@ show the same digit?
 
     python examples/bigan.py --data mnist --out output/bigan
 
-Reconstructions go on getting better for longer than generated images do; a long run is compiled:
+Steps are compiled, where there is a C++ compiler. Reconstructions go on getting better for longer than generated images
+do:
 
-    python examples/bigan.py --data mnist --num-steps 24000 --compile
+    python examples/bigan.py --data mnist --num-steps 24000
 
 References:
     Donahue et al. (2017), "Adversarial Feature Learning".
@@ -114,11 +115,13 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__.splitlines()[0], epilog="Takes some eight minutes on one core."
     )
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits", help="the data to train on")
-    parser.add_argument("--num-steps", type=int, default=8000, help="steps of training")
+    parser.add_argument("--num-steps", type=int, default=13_000, help="steps of training")
     parser.add_argument(
         "--num-classifier-steps", type=int, default=2000, help="steps of the classifier that judges reconstructions"
     )
-    parser.add_argument("--compile", action="store_true", help="compile the steps, which needs a C++ compiler")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, default=True, help="compile the steps, by a C++ compiler"
+    )
     parser.add_argument("--out", type=Path, default=Path("output/bigan"), help="the folder for pictures")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the run")
     parser.add_argument("--progress", action="store_true", help="show the losses while it trains")

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RUNS = {
     "beside.py": (["--num-steps", "20", "--num-simulations", "500"], ["beside.png"]),
-    "bigan.py": (["--num-steps", "20", "--num-classifier-steps", "20"], ["bigan.png"]),
+    "bigan.py": (["--num-steps", "20", "--num-classifier-steps", "20", "--no-compile"], ["bigan.png"]),
     "conditional.py": (
         ["--num-steps", "20", "--num-reader-steps", "20", "--matching-aware"],
         ["conditional_labels_matching.png"],
