@@ -109,7 +109,7 @@ def ours(simulator: Simulator, simulations: dict[str, Tensor], num_steps: int, c
 
 
 def npe(simulator: Simulator, simulations: dict[str, Tensor], num_steps: int) -> Sampler:
-    """sbi's neural posterior estimation by defaults, which finds its number of steps itself."""
+    """sbi's neural posterior estimation by defaults, but for one parameter; it finds its number of steps itself."""
     from sbi.utils import MultipleIndependent
 
     priors = [prior.expand([1]) for prior in simulator.prior.values()]

@@ -54,10 +54,14 @@ def npe(task: Task, simulations: dict[str, Tensor], num_steps: int) -> Sampler:
 
 
 def neural_posterior(prior: Any, theta: Tensor, x: Tensor, num_draws: int) -> Sampler:
-    """The same of rows of parameters and of observations, each with shape `(num_rows, size)`."""
+    """The same of rows of parameters and of observations, each with shape `(num_rows, size)`.
+
+    In one dimension sbi's default flow is a Gaussian, and a spline flow takes its place.
+    """
     from sbi.inference import NPE
 
-    inference = NPE(prior=prior, show_progress_bars=False)
+    flow = "nsf" if theta.shape[1] == 1 else "maf"
+    inference = NPE(prior=prior, density_estimator=flow, show_progress_bars=False)
     inference.append_simulations(theta, x).train()
     posterior = inference.build_posterior()
     return lambda x: posterior.sample((num_draws,), x=x.reshape(1, -1), show_progress_bars=False)
