@@ -68,9 +68,10 @@ def main(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     pyro.set_rng_seed(args.seed)
     pyro.clear_param_store()
-    rates = PRIOR.sample((args.num_simulations + 200,))
+    rates = PRIOR.sample((args.num_simulations + args.num_held_out,))
     x = simulate(rates)
-    rates, held_rates, x, held_x = rates[200:], rates[:200], x[200:], x[:200]
+    held_rates, rates = rates.tensor_split([args.num_held_out])
+    held_x, x = x.tensor_split([args.num_held_out])
 
     start = time.perf_counter()
     inference = BiGANInference(model, AutoImplicitGuide(model))
@@ -84,7 +85,8 @@ def main(args: argparse.Namespace) -> None:
         error = (draws[..., number].mean(0) - truth[:, number]).square().mean().sqrt()
         print(f"{name:20s} {error:18.3f} {draws[..., number].std(0).mean():10.3f} {truth[:, number].std():14.3f}")
     covered = expected_coverage(truth, draws.transpose(0, 1), levels=[0.5, 0.9]).marginal.mean(1)
-    print(f"intervals of 50 % and 90 % hold the rate in {covered[0]:.0%} and {covered[1]:.0%} of 200 held-out cases")
+    held = f"{covered[0]:.1%} and {covered[1]:.1%} of {args.num_held_out} held-out cases"
+    print(f"intervals of 50 % and 90 % hold the rate in {held}")
 
     posterior = inference.sample_posterior(held_x[0], num_samples=1000)["rates"]
     figure, axes = plt.subplots(1, 5, figsize=(20, 3.6), layout="constrained")
@@ -105,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__.splitlines()[0], epilog="Takes some three minutes on one core."
     )
     parser.add_argument("--num-simulations", type=int, default=10_000, help="simulations to learn from")
+    parser.add_argument("--num-held-out", type=int, default=1000, help="simulations to judge the posterior by")
     parser.add_argument("--num-steps", type=int, default=5000, help="steps of training")
     parser.add_argument("--out", type=Path, default=Path("output/simulator"), help="the folder for pictures")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the run")

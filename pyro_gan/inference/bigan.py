@@ -12,6 +12,7 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
+from pyro_gan.auto.networks import flat
 from pyro_gan.callbacks import Callback, EndBeforeOverfitting, ScaleNoise
 from pyro_gan.checks import is_real_number, listed, shown
 from pyro_gan.inference.energy import energy_score, label_score, score_of
@@ -37,6 +38,9 @@ DRAWS_TO_VALIDATE = 16
 
 NEXT_TO_VALIDATE = 3
 """The other draws that each of them is compared with."""
+
+DRAWS_TO_RANK = 63
+"""The draws of the guide among which the true latents of each are ranked."""
 
 
 class BiGANInference(GuidedInference):
@@ -70,8 +74,9 @@ class BiGANInference(GuidedInference):
         validation: The part of simulations that a run keeps apart, from 0 for none to below 1, and at most 1,000. Where
             the guide's energy score on these rises again, it begins to know the others by heart: the run then ends
             early (:class:`~pyro_gan.callbacks.EndBeforeOverfitting`). At the end :class:`AutoImplicitGuide` scales its
-            noise by what suits them best (:class:`~pyro_gan.callbacks.ScaleNoise`). Draws of the model that each step
-            makes anew, and rows that do not lie in arrays, are not kept.
+            noise so that intervals of its draws hold their latents as often as they should
+            (:class:`~pyro_gan.callbacks.ScaleNoise`). Draws of the model that each step makes anew, and rows that do
+            not lie in arrays, are not kept.
         options: As of :class:`GANInference`; `site` names the compared sites, latent and observed, where not all are.
 
     A minibatch that holds the latent sites too, by name, as from `run({"z": ..., "x": ...})`, stands for draws of the
@@ -147,8 +152,9 @@ class BiGANInference(GuidedInference):
         self._open_penalties = None
 
     def schedule(self, batches: Minibatches) -> list[Callback]:
-        early = EndBeforeOverfitting(partial(self._scores_of_validation, batches))
-        return [early, *super().schedule(batches), ScaleNoise(early, self._scale_of_noise)]  # rates follow the first
+        early = EndBeforeOverfitting(partial(self._of_validation, batches, self._mean_score))
+        scaled = ScaleNoise(partial(self._of_validation, batches, self._spread), partial(self._scale_of_noise, early))
+        return [early, *super().schedule(batches), scaled]  # rates follow the first
 
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
@@ -189,8 +195,8 @@ class BiGANInference(GuidedInference):
         score = -weight * self._score(self.guide.calls.arguments(self.visible(simulated)), samples).mean()
         return samples._replace(log_factor=score if samples.log_factor is None else samples.log_factor + score)
 
-    def _scores_of_validation(self, batches: Minibatches) -> Tensor | None:
-        """The guide's scores on simulations that the run keeps apart, with the same random numbers at each call."""
+    def _of_validation(self, batches: Minibatches, of: Callable[[Batch], Tensor]) -> Tensor | None:
+        """What is found of each simulation that the run keeps apart, with the same random numbers at each call."""
         last = self.last_batch()
         if self.global_sites or last is None or not self.are_simulations(last) or not self._weight():
             return None
@@ -202,21 +208,41 @@ class BiGANInference(GuidedInference):
         pieces = [mapped(whole, itemgetter(slice(at, at + size))) for at in range(0, number, size)]
         with torch.no_grad(), kept_buffers(), kept_random_state(self.device):
             pyro.set_rng_seed(0)
-            return torch.cat([self._mean_score(piece) for piece in pieces])[:number]
+            return torch.cat([of(piece) for piece in pieces])[:number]
 
-    def _scale_of_noise(self) -> Tensor | None:
-        """By what a guide that builds itself multiplies the noise of its rows."""
+    def _scale_of_noise(self, early: EndBeforeOverfitting) -> Tensor | None:
+        """By what a guide that builds itself multiplies the noise of its rows; nothing of a run without scores."""
         guide = self.guide.function
-        return guide.posterior.widening.scale if isinstance(guide, AutoImplicitGuide) else None
+        are_continuous = [not self.guide.found[site].is_finite for site in self.latent_sites]
+        if early.best is None or not isinstance(guide, AutoImplicitGuide) or not any(are_continuous):
+            return None
+        return guide.posterior.widening.scale
 
     def _mean_score(self, batch: Batch) -> Tensor:
         """The scores of many draws of the guide for each simulation, of which each is compared with the next ones."""
-        arguments, samples = self.guide.calls.arguments(self.visible(batch)), self.draw(batch)
+        samples = self.draw(batch)
         latents, labels = self._latents_and_labels(samples)
-        with ConditionMessenger(labels):
-            draws = [self.guide.draw(arguments) for _ in range(DRAWS_TO_VALIDATE)]
+        draws = [self._draw_given(labels, batch) for _ in range(DRAWS_TO_VALIDATE)]
         pairs = [(one, draws[at - by]) for at, one in enumerate(draws) for by in range(1, NEXT_TO_VALIDATE + 1)]
         return torch.stack([self._score_of(*pair, latents, labels, samples) for pair in pairs]).mean(0)
+
+    def _spread(self, batch: Batch) -> Tensor:
+        """How far the ranks of continuous latents lie from the middle, as :class:`ScaleNoise` takes it."""
+        latents, labels = self._latents_and_labels(self.draw(batch))
+        truth = torch.cat([flat(rows) for rows in latents.values()], 1)
+        below, equal = torch.zeros_like(truth), torch.zeros_like(truth)
+        for _ in range(DRAWS_TO_RANK):
+            drawn = self._draw_given(labels, batch).values
+            values = torch.cat([flat(drawn[site]) for site in latents], 1)
+            below, equal = below + (values < truth), equal + (values == truth)
+        ranks = below + (torch.rand_like(truth) * (equal + 1)).floor()  # among equals, any place is as probable
+        number = DRAWS_TO_RANK + 1
+        return 12 / (1 - number**-2) * ((ranks + 0.5) / number - 0.5).square().mean(1)
+
+    def _draw_given(self, labels: dict[str, Tensor], batch: Batch) -> Draw:
+        """A draw of the guide given the true labels."""
+        with ConditionMessenger(labels):
+            return self.guide.draw(self.guide.calls.arguments(self.visible(batch)))
 
     def _weight(self) -> float:
         """The energy score's weight, once the model has been run."""
