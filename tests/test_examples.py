@@ -43,7 +43,7 @@ RUNS = {
         ["--num-steps", "30", "--num-samples", "200", "--device", "cpu"],
         ["default/000002.png", "default/000030.png", "default.png", "history_default.png"],
     ),
-    "simulator.py": (["--num-steps", "20", "--num-simulations", "500"], ["simulator.png"]),
+    "simulator.py": (["--num-steps", "20", "--num-simulations", "500", "--num-held-out", "100"], ["simulator.png"]),
     "staged.py": (["--num-steps", "20", "--num-reader-steps", "20"], ["staged.png"]),
     "svi_comparison.py": (["--num-steps", "5"], ["svi_comparison.png"]),
     "two_moons.py": (
