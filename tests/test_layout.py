@@ -100,6 +100,7 @@ ORDER = [
         "inference.guiding",
         "inference.guided",
         "inference.energy",
+        "inference.ranks",
         "inference.bigan",
         "inference.contrast",
     ),

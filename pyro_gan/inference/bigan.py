@@ -1,7 +1,7 @@
 """Bidirectional adversarial inference, adversarially learned inference (Donahue et al. 2017; Dumoulin et al. 2017)."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any, Unpack
@@ -12,12 +12,12 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
-from pyro_gan.auto.networks import flat
 from pyro_gan.callbacks import Callback, EndBeforeOverfitting, ScaleNoise
 from pyro_gan.checks import is_real_number, listed, shown
-from pyro_gan.inference.energy import energy_score, label_score, score_of
+from pyro_gan.inference.energy import label_score, numbers_of, score_of
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.inference.options import DiscriminatorChoice, LossChoice, PenaltyChoice, SharedOptions
+from pyro_gan.inference.ranks import local_ranks
 from pyro_gan.players.batch import Batch, mapped, named, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments, as_precise, places
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
@@ -39,7 +39,7 @@ DRAWS_TO_VALIDATE = 16
 NEXT_TO_VALIDATE = 3
 """The other draws that each of them is compared with."""
 
-DRAWS_TO_RANK = 63
+DRAWS_TO_RANK = 31
 """The draws of the guide among which the true latents of each are ranked."""
 
 
@@ -74,7 +74,7 @@ class BiGANInference(GuidedInference):
         validation: The part of simulations that a run keeps apart, from 0 for none to below 1, and at most 1,000. Where
             the guide's energy score on these rises again, it begins to know the others by heart: the run then ends
             early (:class:`~pyro_gan.callbacks.EndBeforeOverfitting`). At the end :class:`AutoImplicitGuide` scales its
-            noise so that intervals of its draws hold their latents as often as they should
+            noise so that the latents of these lie neither farther from its draws than these from each other nor nearer
             (:class:`~pyro_gan.callbacks.ScaleNoise`). Draws of the model that each step makes anew, and rows that do
             not lie in arrays, are not kept.
         options: As of :class:`GANInference`; `site` names the compared sites, latent and observed, where not all are.
@@ -153,7 +153,7 @@ class BiGANInference(GuidedInference):
 
     def schedule(self, batches: Minibatches) -> list[Callback]:
         early = EndBeforeOverfitting(partial(self._of_validation, batches, self._mean_score))
-        scaled = ScaleNoise(partial(self._of_validation, batches, self._spread), partial(self._scale_of_noise, early))
+        scaled = ScaleNoise(partial(self._of_validation, batches, self._ranks), partial(self._scale_of_noise, early))
         return [early, *super().schedule(batches), scaled]  # rates follow the first
 
     def draw(self, batch: Batch) -> Samples:
@@ -226,18 +226,13 @@ class BiGANInference(GuidedInference):
         pairs = [(one, draws[at - by]) for at, one in enumerate(draws) for by in range(1, NEXT_TO_VALIDATE + 1)]
         return torch.stack([self._score_of(*pair, latents, labels, samples) for pair in pairs]).mean(0)
 
-    def _spread(self, batch: Batch) -> Tensor:
-        """How far the ranks of continuous latents lie from the middle, as :class:`ScaleNoise` takes it."""
-        latents, labels = self._latents_and_labels(self.draw(batch))
-        truth = torch.cat([flat(rows) for rows in latents.values()], 1)
-        below, equal = torch.zeros_like(truth), torch.zeros_like(truth)
-        for _ in range(DRAWS_TO_RANK):
-            drawn = self._draw_given(labels, batch).values
-            values = torch.cat([flat(drawn[site]) for site in latents], 1)
-            below, equal = below + (values < truth), equal + (values == truth)
-        ranks = below + (torch.rand_like(truth) * (equal + 1)).floor()  # among equals, any place is as probable
-        number = DRAWS_TO_RANK + 1
-        return 12 / (1 - number**-2) * ((ranks + 0.5) / number - 0.5).square().mean(1)
+    def _ranks(self, batch: Batch) -> Tensor:
+        """The ranks of each simulation's continuous latents among draws of the guide."""
+        samples = self.draw(batch)
+        latents, labels = self._latents_and_labels(samples)
+        draws = [self._draw_given(labels, batch).values for _ in range(DRAWS_TO_RANK)]
+        *numbers, truth = self._numbers_of((*draws, latents), latents, samples)
+        return local_ranks(torch.stack(numbers), truth)
 
     def _draw_given(self, labels: dict[str, Tensor], batch: Batch) -> Draw:
         """A draw of the guide given the true labels."""
@@ -262,7 +257,8 @@ class BiGANInference(GuidedInference):
         """
         latents, labels = self._latents_and_labels(samples)
         if not labels and samples.is_simulated:
-            return self._energy(samples.real, self.guide.draw(arguments).values, latents, samples)
+            draws = (samples.real, self.guide.draw(arguments).values, latents)
+            return score_of(*self._numbers_of(draws, latents, samples))
         with ConditionMessenger(labels):
             first, second = self.guide.draw(arguments), self.guide.draw(arguments)
         return self._score_of(first, second, latents, labels, samples)
@@ -277,21 +273,22 @@ class BiGANInference(GuidedInference):
         self, first: Draw, second: Draw, latents: dict[str, Tensor], labels: dict[str, Tensor], samples: Samples
     ) -> Tensor:
         """The scores of two draws of the guide given the true labels."""
-        scores = [self._energy(first.values, second.values, latents, samples)] if latents else []
+        draws = (first.values, second.values, latents)
+        scores = [score_of(*self._numbers_of(draws, latents, samples))] if latents else []
         scores += [label_score(first.without_path, second.without_path, labels)] if labels else []
         return torch.stack(scores).sum(0)
 
-    def _energy(
-        self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], latents: dict[str, Tensor], samples: Samples
-    ) -> Tensor:
-        """The energy score of continuous latents, in the discriminator's coordinates where it relates them all."""
+    def _numbers_of(
+        self, draws: Sequence[Mapping[str, Tensor]], latents: dict[str, Tensor], samples: Samples
+    ) -> list[Tensor]:
+        """The numbers of draws of continuous latents: the discriminator's coordinates where it relates them all."""
         seen = self.discriminator.function
         if isinstance(seen, AutoDiscriminator):
             rows = {site: values.detach() for site, values in samples.fake.items()}
-            found = seen.residuals(rows, (first, second, latents))
+            found = seen.residuals(rows, draws)
             if found is not None:
-                return score_of(*found)
-        return energy_score(first, second, latents, self.supports())
+                return found
+        return numbers_of(draws, latents, self.supports())
 
     def _with_draws(self, batch: Batch, samples: Samples) -> Batch | None:
         """The minibatch with the model's draws of the observed sites in their place, where it has one for each.

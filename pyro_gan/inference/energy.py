@@ -18,7 +18,7 @@ References:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,15 +54,25 @@ def energy_score(
         latents: The model's rows, of which the observations were made.
         supports: The supports of the sites in the model.
     """
+    return score_of(*numbers_of((first, second, latents), latents, supports))
+
+
+def numbers_of(
+    draws: Sequence[Mapping[str, Tensor]], latents: Mapping[str, Tensor], supports: Mapping[str, Constraint]
+) -> list[Tensor]:
+    """Of each draw the numbers that are compared, with shape `(num_rows, num_numbers)`.
+
+    Args:
+        draws: Rows by site, each with shape `(num_rows, *event_shape)`.
+        latents: As of :func:`energy_score`.
+        supports: Likewise.
+    """
     dtype = floating_type(latents)
     coordinates = [
         Coordinates(site, _compared_on(supports[site], rows), rows_of_all(rows), dtype, is_plain=True)
         for site, rows in latents.items()
     ]
-    one, other, truth = (
-        torch.cat([flat(site(rows[site.name])) for site in coordinates], 1) for rows in (first, second, latents)
-    )
-    return score_of(one, other, truth)
+    return [torch.cat([flat(site(rows[site.name])) for site in coordinates], 1) for rows in draws]
 
 
 def score_of(one: Tensor, other: Tensor, truth: Tensor) -> Tensor:
