@@ -24,7 +24,7 @@ from waiting import absent, killed, patient, simulated, unfinished
 from pyro_gan import GANInference, processes
 from pyro_gan.callbacks import Callback, EndBeforeOverfitting, Evaluate, KeepBest, StopWhen, WriteCSV
 from pyro_gan.inference.contrast import AdaptiveContrast
-from pyro_gan.inference.energy import energy_score
+from pyro_gan.inference.energy import numbers_of, score_of
 from pyro_gan.losses import Wasserstein
 from pyro_gan.penalties import R1, GradientPenalty, WeightClipping
 from pyro_gan.players.discrete import score_function
@@ -326,7 +326,7 @@ def statistics(folder):
         moved = rows.clone().requires_grad_()
         score = len(rows) * score_function([rows[:, 0]], [moved[:, 0]])
         (gradient,) = torch.autograd.grad(score, moved)
-        energy = energy_score({"z": rows + 1}, {"z": rows - 1}, {"z": rows}, supports)
+        energy = score_of(*numbers_of(({"z": rows + 1}, {"z": rows - 1}, {"z": rows}), {"z": rows}, supports))
         mean = AdaptiveContrast(supports, {"z": rows}).normal.mean
         far = variances_of(1e9 + rows.double())()
         return [variances_of(rows)(), far, ranges_of(rows)(), rows_of_all(rows), mean, energy, gradient]

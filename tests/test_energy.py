@@ -13,13 +13,13 @@ from torch.distributions import Normal, constraints
 from pyro_gan import BiGANInference
 from pyro_gan.auto.coordinates import REACH
 from pyro_gan.inference.bigan import ENERGY_WEIGHT
-from pyro_gan.inference.energy import energy_score
+from pyro_gan.inference.energy import numbers_of, score_of
 
 SIMULATIONS = dict(zip("zx", linear_rows(64), strict=True))
 
 
 def score(first, second, latents, support=constraints.real):
-    return energy_score({"z": first}, {"z": second}, {"z": latents}, {"z": support})
+    return score_of(*numbers_of(({"z": first}, {"z": second}, {"z": latents}), {"z": latents}, {"z": support}))
 
 
 def standardized(rows, latents):
@@ -43,7 +43,7 @@ def test_several_sites_count_as_one_vector_by_a_double_loop():
     shapes = {"a": (6,), "b": (6, 2, 3)}
     latents, first, second = ({site: torch.randn(shape).double() for site, shape in shapes.items()} for _ in range(3))
     supports = dict.fromkeys(shapes, constraints.real)
-    got = energy_score(first, second, latents, supports)
+    got = score_of(*numbers_of((first, second, latents), latents, supports))
     for row in range(6):
 
         def distance(one, other, row=row):

@@ -37,35 +37,20 @@ HALF_LINES = (constraints.greater_than, constraints.greater_than_eq, constraints
 """Supports of numbers that may differ by orders of magnitude, and are compared by their logarithms."""
 
 
-def energy_score(
-    first: Mapping[str, Tensor],
-    second: Mapping[str, Tensor],
-    latents: Mapping[str, Tensor],
-    supports: Mapping[str, Constraint],
-) -> Tensor:
-    """The energy score of each row, with shape `(num_rows,)`, in standard deviations of the latents.
-
-    All sites' numbers are standardized by `latents`, those of half-lines on a logarithmic scale. The distance between
-    rows is the root of their mean squared difference.
-
-    Args:
-        first: The guide's rows by site, each with shape `(num_rows, *event_shape)`.
-        second: Others, given the same observations.
-        latents: The model's rows, of which the observations were made.
-        supports: The supports of the sites in the model.
-    """
-    return score_of(*numbers_of((first, second, latents), latents, supports))
-
-
 def numbers_of(
     draws: Sequence[Mapping[str, Tensor]], latents: Mapping[str, Tensor], supports: Mapping[str, Constraint]
 ) -> list[Tensor]:
-    """Of each draw the numbers that are compared, with shape `(num_rows, num_numbers)`.
+    """Of each draw the numbers that are compared, in standard deviations of the latents.
+
+    All sites' numbers are standardized by `latents`, those of half-lines on a logarithmic scale.
 
     Args:
         draws: Rows by site, each with shape `(num_rows, *event_shape)`.
-        latents: As of :func:`energy_score`.
-        supports: Likewise.
+        latents: The model's rows, of which the observations were made.
+        supports: The supports of the sites in the model.
+
+    Returns:
+        Numbers with shape `(num_rows, num_numbers)`, of all sites side by side, for each draw.
     """
     dtype = floating_type(latents)
     coordinates = [
@@ -77,6 +62,8 @@ def numbers_of(
 
 def score_of(one: Tensor, other: Tensor, truth: Tensor) -> Tensor:
     """The energy score of each row by its numbers, with shape `(num_rows,)`.
+
+    The distance between rows is the root of their mean squared difference.
 
     Args:
         one: The numbers of a guide's draws, with shape `(num_rows, num_numbers)`.
