@@ -24,8 +24,8 @@ class ScaleNoise(Callback):
 
     Args:
         ranks: By row how many draws lie nearer to the others than the true latents do, from 0 to 1, with shape
-            `(num_rows,)`, and with the same random numbers at each call (:func:`~pyro_gan.inference.ranks.local_ranks`); `None` where
-            there are no such rows.
+            `(num_rows,)`, and with the same random numbers at each call
+            (:func:`~pyro_gan.inference.ranks.local_ranks`); `None` where there are no such rows.
         scale: Gives the factor of the noise, a 0-dimensional tensor to write to; `None` where there is none.
 
     References:
