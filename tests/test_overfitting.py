@@ -1,6 +1,7 @@
 """Runs that end early, where rows kept apart fit ever worse."""
 
 import functools
+import math
 import runpy
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from latent_models import joint_discriminator, linear_posterior, linear_rows, linear_simulator, noise_guide
 from models import network_model, networks
 
-from pyro_gan import AutoImplicitGuide, BiGANInference, GANInference
+from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, GANInference
 from pyro_gan.callbacks import Callback, EndBeforeOverfitting, ScaleNoise
 from pyro_gan.criticism import expected_coverage
 from pyro_gan.inference.ranks import local_ranks
@@ -274,23 +275,80 @@ def test_a_guide_of_few_simulations_is_as_wide_as_the_posterior():
     assert (draws.mean(0) - x / 2).square().mean().sqrt() < 0.35 * scale / 2**0.5
 
 
-@pytest.mark.parametrize(("before", "best"), [(1.0, 1.3), (1.2, 0.7), (1.0, 5.0), (1.0, 0.2)])
-def test_noise_is_scaled_to_where_rows_kept_apart_are_as_near_as_draws(before, best):
-    # True latents are `best` times as far apart as draws without a scale.
+def scale_after(scores, ranks, before=1.0):
+    """The scale at the end of a run, where both are functions of it, or there are none."""
     scale = torch.tensor(before)
-    truth = best * NOISE.unsqueeze(1)
-    draws = torch.randn(31, 1000, 1, generator=torch.Generator().manual_seed(2))
+    scaled = ScaleNoise(lambda: scores and scores(scale), lambda: ranks and ranks(scale), lambda: scale)
 
     class Followed(GANInference):
         def schedule(self, batches):
-            return [*super().schedule(batches), ScaleNoise(lambda: local_ranks(scale * draws, truth), lambda: scale)]
+            return [*super().schedule(batches), scaled]
 
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
     generator, discriminator = networks()
     inference = Followed(network_model(generator, 2), discriminator)
     inference.run(ROWS, num_steps=3, batch_size=8, progress=False)
-    assert float(scale) == pytest.approx(min(max(best, 0.5), 2.0), rel=0.06)
+    return float(scale)
+
+
+def smallest_at(best):
+    return lambda scale: 1 + (scale / best).log().square() + 0 * NOISE
+
+
+def half_at(best):
+    return lambda scale: 0.5 - 0.1 * (scale / best).log() + 0 * NOISE
+
+
+@pytest.mark.parametrize(("before", "best"), [(1.0, 1.3), (1.2, 0.7), (1.0, 5.0), (1.0, 0.2)])
+def test_noise_is_scaled_by_what_suits_rows_kept_apart_best(before, best):
+    best_within = min(max(best, 0.5), 2.0)
+    assert scale_after(smallest_at(best), None, before) == pytest.approx(best_within, rel=0.02)
+    assert scale_after(smallest_at(best), lambda scale: NOISE * math.nan, before) == pytest.approx(
+        best_within, rel=0.02
+    )
+
+
+@pytest.mark.parametrize(("half", "found"), [(1.25, 1.25), (1.35, 1.35), (2.0, 1.43), (0.6, 1.3 / 1.1), (1.3, 1.3)])
+def test_ranks_change_the_scale_by_a_tenth_at_most(half, found):
+    assert scale_after(smallest_at(1.3), half_at(half)) == pytest.approx(found, rel=0.02)
+
+
+def test_noise_keeps_its_scale_where_scores_are_no_numbers():
+    assert scale_after(lambda scale: NOISE * math.nan, half_at(1.3), before=1.2) == pytest.approx(1.2)
+    assert scale_after(None, half_at(1.3), before=1.2) == pytest.approx(1.2)
+
+
+def test_ranks_of_true_latents_find_the_width_of_draws():
+    # The truth is 1.35 times as far apart as draws without a scale, and by scores it would be 1.3.
+    numbers = torch.randn(32, 20_000, 1, generator=torch.Generator().manual_seed(2))
+    found = scale_after(smallest_at(1.3), lambda scale: local_ranks(list(scale * numbers[1:]), 1.35 * numbers[0]))
+    assert found == pytest.approx(1.35, rel=0.02)
+
+
+def labelled(number):
+    """Labels, numbers near them, and the rows that tell of both."""
+    labels = torch.randint(2, (number,)).float()
+    z = labels + 0.5 * torch.randn(number)
+    return {"label": labels, "z": z, "x": torch.stack([z, labels], 1) + 0.3 * torch.randn(number, 2)}
+
+
+@pytest.mark.parametrize("has_number", [True, False])
+def test_noise_of_numbers_beside_labels_is_scaled_and_that_of_labels_is_not(has_number):
+    def simulator(batch_size):
+        with pyro.plate("data", batch_size):
+            label = pyro.sample("label", dist.Bernoulli(0.5))
+            noise = torch.randn(batch_size, 2)
+            z = pyro.sample("z", dist.Normal(label, 0.5)) if has_number else label + 0.5 * noise[:, 0]
+            return pyro.deterministic("x", torch.stack([z, label], 1) + 0.3 * noise, event_dim=1)
+
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    simulations = {site: rows for site, rows in labelled(1000).items() if has_number or site != "z"}
+    guide = AutoImplicitGuide(simulator, observed="x", width=8, depth=1)
+    inference = BiGANInference(simulator, guide, AutoDiscriminator(width=8, depth=1))
+    inference.run(simulations, num_steps=401, batch_size=50, progress=False)
+    assert (guide.posterior.widening.scale != 1.0) == has_number
 
 
 def test_noise_keeps_its_scale_where_nothing_was_kept_apart():

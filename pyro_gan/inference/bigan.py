@@ -74,9 +74,8 @@ class BiGANInference(GuidedInference):
         validation: The part of simulations that a run keeps apart, from 0 for none to below 1, and at most 1,000. Where
             the guide's energy score on these rises again, it begins to know the others by heart: the run then ends
             early (:class:`~pyro_gan.callbacks.EndBeforeOverfitting`). At the end :class:`AutoImplicitGuide` scales its
-            noise so that the latents of these lie neither farther from its draws than these from each other nor nearer
-            (:class:`~pyro_gan.callbacks.ScaleNoise`). Draws of the model that each step makes anew, and rows that do
-            not lie in arrays, are not kept.
+            noise, that of continuous latents, by what suits them best (:class:`~pyro_gan.callbacks.ScaleNoise`). Draws
+            of the model that each step makes anew, and rows that do not lie in arrays, are not kept.
         options: As of :class:`GANInference`; `site` names the compared sites, latent and observed, where not all are.
 
     A minibatch that holds the latent sites too, by name, as from `run({"z": ..., "x": ...})`, stands for draws of the
@@ -152,8 +151,9 @@ class BiGANInference(GuidedInference):
         self._open_penalties = None
 
     def schedule(self, batches: Minibatches) -> list[Callback]:
-        early = EndBeforeOverfitting(partial(self._of_validation, batches, self._mean_score))
-        scaled = ScaleNoise(partial(self._of_validation, batches, self._ranks), partial(self._scale_of_noise, early))
+        scores, ranks = (partial(self._of_validation, batches, of) for of in (self._mean_score, self._ranks))
+        early = EndBeforeOverfitting(scores)
+        scaled = ScaleNoise(scores, ranks, partial(self._scale_of_noise, early))
         return [early, *super().schedule(batches), scaled]  # rates follow the first
 
     def draw(self, batch: Batch) -> Samples:
@@ -232,7 +232,7 @@ class BiGANInference(GuidedInference):
         latents, labels = self._latents_and_labels(samples)
         draws = [self._draw_given(labels, batch).values for _ in range(DRAWS_TO_RANK)]
         *numbers, truth = self._numbers_of((*draws, latents), latents, samples)
-        return local_ranks(torch.stack(numbers), truth)
+        return local_ranks(numbers, truth)
 
     def _draw_given(self, labels: dict[str, Tensor], batch: Batch) -> Draw:
         """A draw of the guide given the true labels."""
