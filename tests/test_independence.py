@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import threading
+from functools import partial
 
 import pyro
 import pyro.distributions as dist
@@ -11,7 +12,7 @@ import pytest
 import test_contract
 import torch
 from killed import same
-from latent_models import linear_model
+from latent_models import joint_discriminator, linear_model, linear_rows, linear_simulator, noise_guide
 from models import scalar_discriminator
 from test_contract import CASES, build, run
 from torch import nn
@@ -84,6 +85,19 @@ def test_what_was_pickled_goes_on_exactly(taken, compile, request):
     assert twin.num_steps_taken == taken
     pyro.set_rng_seed(1)
     assert same(twin.run(DATA, num_steps=4, progress=False, compile=compile).state_dict(), expected)
+
+
+@pytest.mark.parametrize("judged_by", [joint_discriminator, AutoDiscriminator])
+@pytest.mark.parametrize("guided_by", [partial(AutoImplicitGuide, linear_simulator, observed="x"), noise_guide])
+def test_a_copy_of_what_ran_on_simulations_goes_on_exactly(guided_by, judged_by):
+    pyro.set_rng_seed(0)
+    data = dict(zip(("z", "x"), linear_rows(200), strict=True))
+    inference = BiGANInference(linear_simulator, guided_by(), judged_by())
+    twin = copy.deepcopy(inference.run(data, num_steps=3, batch_size=50, progress=False))
+    pyro.set_rng_seed(1)
+    expected = inference.run(data, num_steps=3, batch_size=50, progress=False).state_dict()
+    pyro.set_rng_seed(1)
+    assert same(twin.run(data, num_steps=3, batch_size=50, progress=False).state_dict(), expected)
 
 
 def test_a_copy_can_be_asked_and_saved_before_it_goes_on(tmp_path):

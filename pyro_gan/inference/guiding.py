@@ -222,10 +222,11 @@ class Guiding(AdversarialInference):
         Raises:
             ValueError: They do not match, or the guide's draws can not be learned from.
         """
-        if self._observations is not None:
-            return
-        self._match_sites(batch)
-        self.look_at_draws(batch)
+        if self._observations is None:
+            self._match_sites(batch)
+            self.look_at_draws(batch)
+        elif not self.model.is_known:  # a copy, whose simulations would not have it run the model
+            self.model.look_at(self.model.calls.arguments(batch))
 
     def _match_sites(self, batch: Batch) -> None:
         """Find the latent and the observed sites, and have model and guide keep them."""
