@@ -67,7 +67,7 @@ ORDER = [
     "training.compiled",
     *("training.interrupts", "training.hooks", "training.checkpoint", "training.resuming", "training.loop"),
     *("callbacks.base", "callbacks.progress", "callbacks.schedules", "callbacks.evaluation", "callbacks.records"),
-    *("callbacks.failures", "callbacks.overfitting", "callbacks.calibration", "callbacks"),
+    *("callbacks.failures", "callbacks.overfitting", "callbacks.calibration", "callbacks.coverage", "callbacks"),
     *("simulations.drawing", "simulations.shards", "simulations.simulating", "simulations"),
     *(
         "auto.conditions",

@@ -2,6 +2,7 @@
 
 from pyro_gan.callbacks.base import Callback
 from pyro_gan.callbacks.calibration import ScaleNoise
+from pyro_gan.callbacks.coverage import WarnOfCoverage
 from pyro_gan.callbacks.evaluation import Evaluate, KeepBest, SaveSamples, StopWhen
 from pyro_gan.callbacks.failures import WarnOfFailures
 from pyro_gan.callbacks.overfitting import EndBeforeOverfitting
@@ -22,6 +23,7 @@ __all__ = [
     "ScaleNoise",
     "StopWhen",
     "TensorBoard",
+    "WarnOfCoverage",
     "WarnOfFailures",
     "WriteCSV",
     "describe",

@@ -9,7 +9,7 @@ from torch import Tensor
 from pyro_gan.callbacks.base import Callback, Inference
 from pyro_gan.processes import agreed
 
-MOST = 2.0
+MOST = 16.0
 """The largest factor by which noise is scaled; its inverse is the smallest."""
 
 FURTHER = 1.1

@@ -12,7 +12,7 @@ from pyro.poutine.condition_messenger import ConditionMessenger
 from torch import Tensor
 
 from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
-from pyro_gan.callbacks import Callback, EndBeforeOverfitting, ScaleNoise
+from pyro_gan.callbacks import Callback, EndBeforeOverfitting, ScaleNoise, WarnOfCoverage
 from pyro_gan.checks import is_real_number, listed, shown
 from pyro_gan.inference.energy import label_score, numbers_of, score_of
 from pyro_gan.inference.guided import GuidedInference
@@ -41,6 +41,9 @@ NEXT_TO_VALIDATE = 3
 
 DRAWS_TO_RANK = 31
 """The draws of the guide among which the true latents of each are ranked."""
+
+DRAWS_TO_COVER = 39
+"""Those of which intervals are made: the true value has one of 40 places, of which 36 are the middle 90 %."""
 
 
 class BiGANInference(GuidedInference):
@@ -74,7 +77,8 @@ class BiGANInference(GuidedInference):
         validation: The part of simulations that a run keeps apart, from 0 for none to below 1, and at most 1,000. Where
             the guide's energy score on these rises again, it begins to know the others by heart: the run then ends
             early (:class:`~pyro_gan.callbacks.EndBeforeOverfitting`). At the end :class:`AutoImplicitGuide` scales its
-            noise, that of continuous latents, by what suits them best (:class:`~pyro_gan.callbacks.ScaleNoise`). Draws
+            noise, that of continuous latents, by what suits them best (:class:`~pyro_gan.callbacks.ScaleNoise`), and a
+            warning tells where intervals do not hold what they say (:class:`~pyro_gan.callbacks.WarnOfCoverage`). Draws
             of the model that each step makes anew, and rows that do not lie in arrays, are not kept.
         options: As of :class:`GANInference`; `site` names the compared sites, latent and observed, where not all are.
 
@@ -154,7 +158,8 @@ class BiGANInference(GuidedInference):
         scores, ranks = (partial(self._of_validation, batches, of) for of in (self._mean_score, self._ranks))
         early = EndBeforeOverfitting(scores)
         scaled = ScaleNoise(scores, ranks, partial(self._scale_of_noise, early))
-        return [early, *super().schedule(batches), scaled]  # rates follow the first
+        covered = WarnOfCoverage(partial(self._coverage, batches, early))
+        return [early, *super().schedule(batches), scaled, covered]  # rates follow the first
 
     def draw(self, batch: Batch) -> Samples:
         self.get_to_know(batch)
@@ -233,6 +238,21 @@ class BiGANInference(GuidedInference):
         draws = [self._draw_given(labels, batch).values for _ in range(DRAWS_TO_RANK)]
         *numbers, truth = self._numbers_of((*draws, latents), latents, samples)
         return local_ranks(numbers, truth)
+
+    def _coverage(self, batches: Minibatches, early: EndBeforeOverfitting) -> dict[str, Tensor]:
+        """By continuous site, the ranks of the rows kept apart; nothing of a run without scores."""
+        is_scored = early.best is not None
+        sites = [site for site in self.latent_sites if is_scored and not self.guide.found[site].is_finite]
+        found = {site: self._of_validation(batches, partial(self._marginal_ranks, site)) for site in sites}
+        return {site: ranks for site, ranks in found.items() if ranks is not None}
+
+    def _marginal_ranks(self, site: str, batch: Batch) -> Tensor:
+        """The part of the guide's draws below the truth, of each of a site's numbers in each simulation."""
+        latents, labels = self._latents_and_labels(self.draw(batch))
+        truth = latents[site].flatten(1) if latents[site].dim() > 1 else latents[site].unsqueeze(1)
+        draws = [self._draw_given(labels, batch).values[site].reshape(truth.shape) for _ in range(DRAWS_TO_COVER)]
+        below = [(each < truth).to(truth.dtype) + (each == truth) / 2 for each in draws]
+        return torch.stack(below).mean(0).where(truth.isfinite(), math.nan)
 
     def _draw_given(self, labels: dict[str, Tensor], batch: Batch) -> Draw:
         """A draw of the guide given the true labels."""
