@@ -4,7 +4,9 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import Predictive
 
+from pyro_gan import AutoImplicitGuide, BiGANInference
 from pyro_gan.players.calls import Arguments
 from pyro_gan.players.dependence import dependence
 
@@ -104,3 +106,24 @@ def test_what_leaves_torch_and_what_fails_depend_on_nothing():
         "x": set(),
     }
     assert dependence(lambda: latent() @ torch.zeros(3), Arguments((), {})) == {}
+
+
+def shifted(batch_size):
+    """A number between the latent and the observation, which is computed by noise that is no site."""
+    with pyro.plate("data", batch_size):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        y = pyro.deterministic("y", 2 * z)
+        pyro.deterministic("x", y + torch.randn(batch_size))
+
+
+def test_a_number_computed_between_latents_and_a_computed_observation_is_no_data():
+    pyro.clear_param_store()
+    simulations = {site: rows[0] for site, rows in Predictive(shifted, num_samples=1)(batch_size=100).items()}
+    assert set(simulations) == {"z", "y", "x"}
+    inference = BiGANInference(shifted, AutoImplicitGuide(shifted, width=8, depth=1))
+    inference.run(simulations, num_steps=2, batch_size=50, progress=False)
+    assert inference.observed_sites == ("x",)
+    assert inference.sample_posterior(torch.tensor(0.5), num_samples=3)["z"].shape == (3,)
+    asked = BiGANInference(shifted, AutoImplicitGuide(shifted, width=8, depth=1, name="asked"), site=["z", "y", "x"])
+    asked.run(simulations, num_steps=2, batch_size=50, progress=False)
+    assert set(asked.observed_sites) == {"x", "y"}

@@ -66,7 +66,9 @@ def data_sites(
     if kinds.get(last) is Kind.RANDOM:
         return {last} if ends == [last] else computed
     # A number computed last may be the observation or tell of a latent; a random variable beside it is either, too.
-    return set() if any(kinds[name] is Kind.RANDOM for name in ends) else computed
+    if any(kinds[name] is Kind.RANDOM for name in ends):
+        return set()
+    return {name for name in computed if name in asked or name not in used}
 
 
 class _Sources(TorchFunctionMode):
