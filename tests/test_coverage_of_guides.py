@@ -46,7 +46,8 @@ def test_a_guide_that_is_too_sure_of_a_number_is_told_of_once_with_what_to_do():
     assert text == (
         "the guide is too sure of 'z': its intervals of 90 % hold 70% of the true values in 1000 simulations that the "
         "run kept apart. Do not trust its draws. Make more simulations, or let the model observe fewer numbers that "
-        "say as much, such as a mean and a deviation."
+        "say as much, such as a mean and a deviation; numbers whose order tells nothing are a set, "
+        "AutoImplicitGuide(model, sets=...)."
     )
 
 

@@ -1,6 +1,7 @@
 """Observations that are sets, series, have gaps, or pass a module of the user's."""
 
 import copy
+import pickle
 import warnings
 
 import pyro
@@ -11,6 +12,7 @@ from torch import nn
 
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, GANInference, ImplicitKLqp
 from pyro_gan.auto import padded
+from pyro_gan.auto.pooling import deviation
 
 LONGEST = 12
 SMALL = {"width": 16, "depth": 1}
@@ -233,6 +235,31 @@ def test_the_discriminator_beside_a_guide_sees_as_it_does():
     assert inference.log_ratio(rows).shape == (30,)
     padding = {**rows, "x": torch.where(rows["mask"], rows["x"], 100.0)}
     torch.testing.assert_close(inference.log_ratio(padding), inference.log_ratio(rows))
+
+
+def test_the_deviation_of_the_elements_that_are_there_is_seen():
+    x, mask = torch.randn(3, 1000), torch.ones(3, 1000, dtype=torch.bool)
+    x[1], mask[2, 1:], x[2, 1:] = 0.01 * x[1], False, 1e9
+    log_deviation = deviation(x.unsqueeze(2), mask.unsqueeze(2).to(x.dtype))
+    torch.testing.assert_close(log_deviation[:2], x[:2].std(1, keepdim=True).log(), rtol=0, atol=0.01)
+    assert log_deviation[2] == 0  # a single element has the deviation of all elements
+
+
+def test_networks_of_states_from_before_sets_had_a_deviation_have_none():
+    def guide_as(built):
+        pyro.clear_param_store()
+        guide = a_guide()
+        guide.build_as(built)
+        guide(x=some_sets()["x"], mask=some_sets()["mask"])
+        return guide
+
+    guide = guide_as({})
+    built = pickle.loads(pickle.dumps(guide.built()))
+    again = guide_as(built)
+    before = {site: {key: each[key] for key in each if key != "has_deviation"} for site, each in built.items()}
+    sizes = [each.posterior.embedding.size for each in (guide, again, guide_as(before), guide_as(None))]
+    assert sizes == [sizes[0], sizes[0], sizes[0] - 1, sizes[0] - 1]
+    again.load_state_dict(guide.state_dict())
 
 
 def masked_mean(x, mask):
@@ -580,3 +607,42 @@ def test_a_guide_has_the_posterior_of_rows_with_gaps():
     assert 0.85 < width < 1.15
     ignoring = inference.sample_posterior({"x": x}, num_samples=1000)["theta"]
     assert offset_and_width(ignoring, (x * known / noise.square()).sum(1) / precision, precision.rsqrt())[0] > 0.3
+
+
+def ten(batch_size):
+    """Ten numbers of unknown mean and deviation, both of several orders of magnitude."""
+    with pyro.plate("data", batch_size):
+        mean = pyro.sample("mean", dist.Normal(0.0, 3.0))
+        deviation = pyro.sample("deviation", dist.LogNormal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(mean[:, None], deviation[:, None]).expand([batch_size, 10]).to_event(1))
+
+
+def farthest(inference):
+    """The mean distance of distribution functions from the exact ones, of 100 sets, of the mean and the deviation."""
+    x = pyro.infer.Predictive(ten, num_samples=1)(batch_size=100)["x"][0].double()
+    draws = inference.sample_posterior(x.float(), num_samples=1000)
+    units = torch.linspace(-8.0, 8.0, 401, dtype=torch.float64)
+    means = x.mean(1, keepdim=True) + x.std(1, keepdim=True) / 10**0.5 * units
+    deviations = x.std(1, keepdim=True) * torch.linspace(-1.5, 1.5, 301, dtype=torch.float64).exp()
+    m, s = means[:, :, None], deviations[:, None, :]
+    squares = ((x[:, None] - means[:, :, None]) ** 2).sum(2)[:, :, None]
+    log_joint = -10 * s.log() - squares / (2 * s**2) - m**2 / 18 - s.log() ** 2 / 2  # in the logarithm of s
+    weights = log_joint.flatten(1).softmax(1).reshape(100, 401, 301)
+    found = []
+    for name, places, parts in (("mean", means, weights.sum(2)), ("deviation", deviations, weights.sum(1))):
+        at = torch.searchsorted(places, draws[name].double().sort(0).values.T.contiguous()).clamp(max=len(parts[0]) - 1)
+        exact = parts.cumsum(1).gather(1, at)
+        found.append((exact - torch.linspace(0.0, 1.0, 1000)).abs().amax(1).mean())
+    return [float(each) for each in found]
+
+
+@pytest.mark.slow
+def test_a_guide_has_the_posterior_of_a_set_of_unknown_mean_and_deviation():
+    pyro.set_rng_seed(0)
+    data = {site: rows[0] for site, rows in pyro.infer.Predictive(ten, num_samples=1)(batch_size=10_000).items()}
+    guide = AutoImplicitGuide(ten, observed="x", sets="x", width=64)
+    inference = BiGANInference(ten, guide, AutoDiscriminator(sets="x", width=64))
+    briefly(inference, data)
+    assert max(farthest(inference)) > 0.15  # the mean is as wide for all sets at first
+    inference.run(data, num_steps=1500, batch_size=128, progress=False)
+    assert max(farthest(inference)) < 0.1

@@ -13,7 +13,7 @@ from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import Elements, Gaps, View
 from pyro_gan.checks import positive_integer, shown
 
-VIEWED = ("mask_dims", "longest")
+VIEWED = ("mask_dims", "longest", "has_deviation")
 """What :meth:`SelfBuilding.built` tells of views, not of coordinates."""
 
 
@@ -148,6 +148,8 @@ class SelfBuilding(nn.Module):
             module = said.embedding[name].to(rows[name].device)
             return Embedded(name, mask, module, rows, dtype, self.role, is_free, trains, **before)
         if is_free:
+            if known or self._as is None:  # a state that does not tell is of a version without
+                before = {"has_deviation": False, **before}
             return Elements(name, mask, support, rows, sight, self.role, name in said.series, **before)
         if mask is not None:
             return Gaps(name, mask, support, rows, sight, self.role, **before)

@@ -4,13 +4,15 @@ A set is summed up by a mean over its elements of what a network makes of each,
 
 .. math:: h = \frac{1}{n} \sum_l m_l \, \phi(v_l),
 
-beside the mean of the elements themselves and their number n. A network of these can be any function of sets (Zaheer et
-al. 2017). A series first passes convolutions, which are told where an element stands. What comes out depends neither on
+beside the mean of the elements themselves, the logarithm of their deviation and their number n. A network of these can
+be any function of sets (Zaheer et al. 2017). Where the scale of the elements is unknown, as of measurements with an
+unknown error, the deviation tells of it at once, over orders of magnitude which the network would have to learn. A
+series first passes convolutions, which are told where an element stands. What comes out depends neither on
 what is not there nor on how far rows were filled up, but for rounding.
 
 How wide a posterior is, and how far it leans towards the prior, depends on the number of elements as series in 1/n.
 So the networks see :math:`\sqrt{\bar n / n}` and the logarithm of n, and the linear path of a guide the mean of the
-elements, :math:`\bar n / n` times that, and :math:`\sqrt{\bar n / n}` times the noise.
+elements, :math:`\bar n / n` times that, of a set the deviation, and :math:`\sqrt{\bar n / n}` times the noise.
 
 References:
     Zaheer et al. (2017), "Deep Sets", theorem 2.
@@ -28,6 +30,9 @@ from torch.nn.functional import pad
 from pyro_gan.auto.coordinates import SMALLEST_IMAGE
 from pyro_gan.auto.networks import Embedding, activated, flat
 from pyro_gan.auto.views import Elements
+
+LEAST = 1e-3
+"""What is added to the sum of squared deviations and to their number less 1, so that a single element has one, 1."""
 
 
 class PooledEmbedding(nn.Module):
@@ -90,7 +95,7 @@ class Pooling(nn.Module):
             self.elements = Convolutions(num_features, site.longest, width)
         else:
             self.elements = nn.Sequential(*activated(nn.Linear(num_features, half)), *activated(nn.Linear(half, half)))
-        self.size = num_features + 2 + (width if site.is_ordered else half)
+        self.size = num_features + 2 + (width if site.is_ordered else half) + site.has_deviation * num_features
 
     def forward(self, values: Tensor) -> Tensor:
         """The features, with shape `(num_rows, size)`.
@@ -104,7 +109,8 @@ class Pooling(nn.Module):
         else:
             features = mean(self.elements(elements), there)
         ratio = self._site[0].number / number(there)
-        return torch.cat([mean(elements, there), ratio.sqrt(), ratio.log(), features], 1)
+        deviations = [deviation(elements, there)] if self._site[0].has_deviation else []
+        return torch.cat([mean(elements, there), ratio.sqrt(), ratio.log(), features, *deviations], 1)
 
 
 class Convolutions(nn.Module):
@@ -154,7 +160,9 @@ class Convolutions(nn.Module):
 
 
 def summary(site: Any, values: Tensor) -> Tensor:
-    """What a linear path takes of a site: the mean of sets and series, once more for few elements; else coordinates.
+    """What a linear path takes of a site: coordinates, or the mean of sets and series, and once more for few elements.
+
+    Of a set the logarithm of the deviation follows.
 
     Args:
         site: The site's coordinates or view.
@@ -167,7 +175,8 @@ def summary(site: Any, values: Tensor) -> Tensor:
         return flat(values)
     elements, there = parted(values)
     center = mean(elements, there)
-    return torch.cat([center, center * (site.number / number(there))], 1)
+    deviations = [deviation(elements, there)] if site.has_deviation else []
+    return torch.cat([center, center * (site.number / number(there)), *deviations], 1)
 
 
 def sharpness(site: Any, values: Tensor) -> Tensor | None:
@@ -182,7 +191,7 @@ def sharpness(site: Any, values: Tensor) -> Tensor | None:
 
 def summary_size(site: Any) -> int:
     """The numbers that :func:`summary` has of a row."""
-    return 2 * site.num_features if isinstance(site, Elements) else int(site.size)
+    return (2 + site.has_deviation) * site.num_features if isinstance(site, Elements) else int(site.size)
 
 
 def parted(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,3 +207,10 @@ def number(there: Tensor) -> Tensor:
 def mean(features: Tensor, there: Tensor) -> Tensor:
     """The mean over the elements that are there, with shape `(num_rows, num_features)`."""
     return (features * there).sum(1) / number(there)
+
+
+def deviation(features: Tensor, there: Tensor) -> Tensor:
+    """The logarithm of the deviation of the elements that are there, with shape `(num_rows, num_features)`."""
+    rest = (features - mean(features, there).unsqueeze(1)) * there
+    variance: Tensor = (rest.square().sum(1) + LEAST) / (number(there) - 1 + LEAST)
+    return variance.log() / 2

@@ -216,6 +216,7 @@ class Elements(View):
         is_ordered: Whether it is a series.
         mask_dims: As of :meth:`View.meet`.
         longest: The length of the longest series at first, where it is known from before.
+        has_deviation: Whether networks see how far the elements of a set are spread.
 
     Attributes:
         number: The harmonic mean of the numbers of elements at first, which is the unit of later ones.
@@ -234,9 +235,11 @@ class Elements(View):
         is_ordered: bool,
         mask_dims: int | None = None,
         longest: int | None = None,
+        has_deviation: bool = True,
     ) -> None:
         super().__init__(name, mask, num_free=1)
         self.is_ordered = is_ordered
+        self.has_deviation = has_deviation and not is_ordered
         self.meet(rows, role, mask_dims)
         values = rows[name].detach()
         self.longest = longest or values.shape[1]
@@ -259,7 +262,8 @@ class Elements(View):
         self.coordinates.tell(self._elements(rows))
 
     def built(self) -> dict[str, Any]:
-        return {**super().built(), **({"longest": self.longest} if self.is_ordered else {})}
+        of_kind = {"longest": self.longest} if self.is_ordered else {"has_deviation": self.has_deviation}
+        return {**super().built(), **of_kind}
 
     def _entries(self, mask: Tensor, coordinates: Tensor) -> Tensor | None:
         """Which coordinates are there, with their shape, where an element's entries may be missing by themselves."""

@@ -55,7 +55,10 @@ def _finding(site: str, ranks: Tensor) -> str | None:
     least, most = float(wide.min()), float(half.max())
     by_chance = [ERRORS * math.sqrt(part * (1 - part) / len(ranks)) for part in (TOO_SURE, TOO_WIDE)]
     kept = f"of the true values in {len(ranks)} simulations that the run kept apart"
-    fewer = "or let the model observe fewer numbers that say as much, such as a mean and a deviation."
+    fewer = (
+        "or let the model observe fewer numbers that say as much, such as a mean and a deviation; numbers whose order "
+        "tells nothing are a set, AutoImplicitGuide(model, sets=...)."
+    )
     if least < TOO_SURE - by_chance[0]:
         return (
             f"the guide is too sure of {site!r}: its intervals of 90 % hold {least:.0%} {kept}. Do not trust its "

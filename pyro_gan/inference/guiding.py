@@ -277,12 +277,15 @@ class Guiding(AdversarialInference):
     def _hidden_from_a_guide_that_builds_itself(self, batch: Batch) -> set[str]:
         """The sites that are no data, so far as the guide, the model or its draws' order tell."""
         arguments, names = self.model.calls.arguments(batch), list(batch) if isinstance(batch, dict) else []
+        function, asked = self.guide.function, [*(self.model.sites or ())]
+        if isinstance(function, AutoImplicitGuide):
+            asked.extend(function.structure.masks.values())
         with self.model.creating:
             return hidden_sites(
                 self.model.found,
                 lambda: dependence(self.model.function, arguments, names),
-                getattr(self.guide.function, "observed", ()),
-                self.model.sites,
+                getattr(function, "observed", ()),
+                asked,
                 names,
             )
 

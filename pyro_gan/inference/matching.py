@@ -96,7 +96,7 @@ def hidden_sites(
     model: dict[str, Site],
     dependence: Callable[[], Mapping[str, Collection[str]]],
     declared: Collection[str],
-    asked: tuple[str, ...] | None,
+    asked: Collection[str],
     names: Collection[str],
 ) -> set[str]:
     """The sites that the data may hold, and that a guide is not given: all that are no data.
@@ -105,14 +105,14 @@ def hidden_sites(
         model: The model's sites by name.
         dependence: As of :func:`~pyro_gan.players.dependence.data_sites`.
         declared: The sites of which the guide says that they are data.
-        asked: The sites that the user named; `None` stands for all.
+        asked: The sites that the user named, to be compared or as masks.
         names: What the data hold by name.
 
     Returns:
         Their names; none where nothing tells.
     """
     kinds = {name: _kind(site) for name, site in model.items()}
-    data = data_sites(kinds, dependence, set(declared) & set(model), asked or (), names)
+    data = data_sites(kinds, dependence, set(declared) & set(model), asked, names)
     return set(model) - data if data else set()
 
 
