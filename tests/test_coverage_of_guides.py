@@ -8,12 +8,14 @@ import warnings
 import pyro
 import pyro.distributions as dist
 import pytest
+import scipy.stats
 import torch
 from latent_models import joint_discriminator, linear_posterior, linear_rows, linear_simulator
 from models import network_model, networks
 
 from pyro_gan import BiGANInference, GANInference
 from pyro_gan.callbacks import WarnOfCoverage
+from pyro_gan.inference.ranks import marginal_ranks
 
 UNIFORM = torch.linspace(0.0, 1.0, 1000)[:, None]
 MIDDLE = 0.5 + (UNIFORM - 0.5) / 2
@@ -60,9 +62,16 @@ def test_draws_that_lie_too_far_apart_are_told_of():
 def test_nothing_is_told_of_right_intervals_of_few_rows_by_chance_or_of_none():
     no_number = torch.full_like(ENDS[:500], math.nan)
     by_chance = ENDS[::100]
+    few = ENDS[:19]
     ranks = {"z": UNIFORM, "w": torch.cat([no_number, UNIFORM]), "v": by_chance, "u": no_number, "none": UNIFORM[:, :0]}
-    assert told(ranks) == []
+    assert told({**ranks, "t": few}) == []
     assert told({}) == []
+
+
+@pytest.mark.parametrize("number", [20, 200])
+def test_the_farthest_of_many_right_numbers_is_rarely_told_of(number):
+    ranks = torch.rand(20, number, 1000, generator=torch.Generator().manual_seed(0))
+    assert told({str(seed): each for seed, each in enumerate(ranks)}) == []
 
 
 def guide_with(factor):
@@ -101,6 +110,28 @@ def test_a_run_tells_of_a_guide_of_another_width_and_how_often_it_is_right(facto
     part = int(re.search(r"hold (\d+)%", text)[1]) / 100
     assert part == pytest.approx(exact, abs=0.06)  # three standard errors of 400 rows
     assert "in 400 simulations that the run kept apart" in text
+
+
+def test_numbers_that_are_often_the_same_have_uniform_ranks():
+    # A constant, a number of which half lie at an end, as rounding makes them, and a plain one.
+    def rows(*shape):
+        numbers = torch.rand(*shape, 3)
+        numbers[..., 0], numbers[..., 1] = 1.0, (2 * numbers[..., 1]).clamp(max=1.0)
+        return numbers + 1e-7 * torch.randn(*shape, 3)
+
+    pyro.set_rng_seed(0)
+    ranks = marginal_ranks(list(rows(39, 4000)), rows(4000))
+    for column in ranks.T:
+        counts = torch.bincount((39 * column).round().long(), minlength=40)
+        assert scipy.stats.chisquare(counts.numpy()).pvalue > 0.001
+    assert told({"z": ranks}) == []
+
+
+def test_ranks_count_draws_below_and_leave_out_what_is_no_number():
+    draws = [torch.tensor([[1.0], [1.0]]), torch.tensor([[3.0], [3.0]])]
+    found = marginal_ranks(draws, torch.tensor([[2.0], [math.nan]]))
+    assert found[0] == 0.5
+    assert found[1].isnan()
 
 
 def test_a_run_tells_nothing_of_the_exact_posterior_or_without_rows_kept_apart():

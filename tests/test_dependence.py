@@ -8,7 +8,7 @@ from pyro.infer import Predictive
 
 from pyro_gan import AutoImplicitGuide, BiGANInference
 from pyro_gan.players.calls import Arguments
-from pyro_gan.players.dependence import dependence
+from pyro_gan.players.dependence import dependence, noisy
 
 
 def latent():
@@ -108,6 +108,13 @@ def test_what_leaves_torch_and_what_fails_depend_on_nothing():
     assert dependence(lambda: latent() @ torch.zeros(3), Arguments((), {})) == {}
 
 
+class Column(torch.nn.Module):
+    """A single feature."""
+
+    def forward(self, rows):
+        return rows[:, None]
+
+
 def shifted(batch_size):
     """A number between the latent and the observation, which is computed by noise that is no site."""
     with pyro.plate("data", batch_size):
@@ -116,14 +123,72 @@ def shifted(batch_size):
         pyro.deterministic("x", y + torch.randn(batch_size))
 
 
-def test_a_number_computed_between_latents_and_a_computed_observation_is_no_data():
+def simulated(model):
     pyro.clear_param_store()
-    simulations = {site: rows[0] for site, rows in Predictive(shifted, num_samples=1)(batch_size=100).items()}
-    assert set(simulations) == {"z", "y", "x"}
-    inference = BiGANInference(shifted, AutoImplicitGuide(shifted, width=8, depth=1))
-    inference.run(simulations, num_steps=2, batch_size=50, progress=False)
+    return {site: rows[0] for site, rows in Predictive(model, num_samples=1)(batch_size=100).items()}
+
+
+def briefly(model, data, site=None, **options):
+    guide = AutoImplicitGuide(model, width=8, depth=1, **options)
+    return BiGANInference(model, guide, site=site).run(data, num_steps=2, batch_size=50, progress=False)
+
+
+def test_a_number_computed_between_latents_and_a_computed_observation_is_no_data_and_told_of():
+    data = simulated(shifted)
+    assert set(data) == {"z", "y", "x"}
+    with pytest.warns(UserWarning) as found:
+        inference = briefly(shifted, data)
+    assert [str(each.message) for each in found] == [
+        "the model computes 'y' from its latents, and from that 'x': the data's 'y' is not taken for an observation. "
+        "If it is one, name all of them, AutoImplicitGuide(model, observed=['y', 'x'])."
+    ]
     assert inference.observed_sites == ("x",)
     assert inference.sample_posterior(torch.tensor(0.5), num_samples=3)["z"].shape == (3,)
-    asked = BiGANInference(shifted, AutoImplicitGuide(shifted, width=8, depth=1, name="asked"), site=["z", "y", "x"])
-    asked.run(simulations, num_steps=2, batch_size=50, progress=False)
-    assert set(asked.observed_sites) == {"x", "y"}
+
+
+@pytest.mark.parametrize(
+    "options", [{"observed": ["y", "x"]}, {"site": ["z", "y", "x"]}, {"embedding": {"y": Column()}}]
+)
+def test_it_is_data_where_it_is_named(options):
+    assert set(briefly(shifted, simulated(shifted), **options).observed_sites) == {"x", "y"}
+
+
+def test_it_is_told_of_only_where_the_data_hold_it_and_nobody_said_what_is_observed():
+    data = simulated(shifted)
+    assert briefly(shifted, data, observed="x").observed_sites == ("x",)
+    del data["y"]
+    assert briefly(shifted, data).observed_sites == ("x",)
+
+
+def summed_up(batch_size):
+    with pyro.plate("data", batch_size):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        y = pyro.deterministic("y", z[:, None] + torch.randn(batch_size, 5), event_dim=1)
+        pyro.deterministic("x", y.mean(1))
+
+
+def one_after_the_other(batch_size):
+    with pyro.plate("data", batch_size):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        y = pyro.deterministic("y", z + torch.randn(batch_size))
+        pyro.deterministic("x", z * y + torch.randn(batch_size))
+
+
+@pytest.mark.parametrize("model", [summed_up, one_after_the_other])
+def test_an_observation_from_which_another_is_computed_is_data(model):
+    pyro.set_rng_seed(0)
+    inference = briefly(model, simulated(model))
+    assert set(inference.observed_sites) == {"x", "y"}
+
+
+def test_what_is_noisy_is_told_apart_and_nothing_where_a_model_can_not_be_run_again():
+    arguments = Arguments((), {"batch_size": 7})
+    assert noisy(shifted, arguments) == {"x"}
+    assert noisy(summed_up, arguments) == {"x", "y"}
+    scales = iter([1.0])
+
+    def once(batch_size):
+        z = pyro.sample("z", dist.Normal(torch.zeros(batch_size), next(scales)).to_event(1))
+        pyro.deterministic("x", 2 * z, event_dim=1)
+
+    assert noisy(once, arguments) == {"z", "x"}

@@ -302,9 +302,14 @@ def half_at(best):
 
 @pytest.mark.parametrize(("before", "best"), [(1.0, 1.3), (1.2, 0.7), (1.0, 5.0), (1.0, 0.2), (1.0, 20.0)])
 def test_noise_is_scaled_by_what_suits_rows_kept_apart_best(before, best):
-    best_within = min(best, 16.0)
+    best_within = min(max(best, 0.5), 16.0)
     for ranks in None, lambda scale: NOISE * math.nan:
         assert scale_after(smallest_at(best), ranks, before) == pytest.approx(best_within, rel=0.01)
+
+
+@pytest.mark.parametrize(("number", "most"), [(1, 2.0), (20, 2.0), (40, 4.0), (160, 16.0)])
+def test_few_rows_scale_noise_by_less(number, most):
+    assert scale_after(lambda scale: smallest_at(30.0)(scale)[:number], None) == pytest.approx(most, rel=0.01)
 
 
 @pytest.mark.parametrize(("half", "found"), [(1.25, 1.25), (1.35, 1.35), (2.0, 1.43), (0.6, 1.3 / 1.1), (1.3, 1.3)])

@@ -9,10 +9,13 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
+from torch.distributions import constraints
 
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, GANInference, ImplicitKLqp
 from pyro_gan.auto import padded
-from pyro_gan.auto.pooling import deviation
+from pyro_gan.auto.coordinates import Coordinates
+from pyro_gan.auto.pooling import deviation, parted
+from pyro_gan.auto.views import Elements
 
 LONGEST = 12
 SMALL = {"width": 16, "depth": 1}
@@ -237,12 +240,33 @@ def test_the_discriminator_beside_a_guide_sees_as_it_does():
     torch.testing.assert_close(inference.log_ratio(padding), inference.log_ratio(rows))
 
 
+def as_set(x, mask):
+    """How a set is seen, its elements as they are seen, and where there are some."""
+
+    def sight(support, rows):
+        return Coordinates("x", support, rows, rows.dtype)
+
+    rows = {"x": x, "mask": mask}
+    site = Elements("x", "mask", constraints.real, rows, sight, "guide", is_ordered=False)
+    return site, *parted(site(rows))
+
+
 def test_the_deviation_of_the_elements_that_are_there_is_seen():
     x, mask = torch.randn(3, 1000), torch.ones(3, 1000, dtype=torch.bool)
     x[1], mask[2, 1:], x[2, 1:] = 0.01 * x[1], False, 1e9
-    log_deviation = deviation(x.unsqueeze(2), mask.unsqueeze(2).to(x.dtype))
-    torch.testing.assert_close(log_deviation[:2], x[:2].std(1, keepdim=True).log(), rtol=0, atol=0.01)
+    site, elements, there = as_set(x, mask)
+    log_deviation = deviation(site, elements, there)
+    torch.testing.assert_close(log_deviation[:2], elements[:2].std(1).log(), rtol=0, atol=0.01)
     assert log_deviation[2] == 0  # a single element has the deviation of all elements
+
+
+def test_entries_that_are_missing_say_nothing_of_the_deviation():
+    x = torch.randn(4, 500, 2) * torch.tensor([0.1, 0.3, 1.0, 3.0])[:, None, None] + 5.0
+    mask = torch.ones(4, 500, 2, dtype=torch.bool)
+    mask[:, :, 1] = torch.rand(4, 500) < 0.7
+    site, elements, there = as_set(x, mask)
+    known = [[elements[row, mask[row, :, entry], entry].std().log() for entry in (0, 1)] for row in range(4)]
+    torch.testing.assert_close(deviation(site, elements, there), torch.tensor(known), rtol=0, atol=0.01)
 
 
 def test_networks_of_states_from_before_sets_had_a_deviation_have_none():
@@ -260,6 +284,20 @@ def test_networks_of_states_from_before_sets_had_a_deviation_have_none():
     sizes = [each.posterior.embedding.size for each in (guide, again, guide_as(before), guide_as(None))]
     assert sizes == [sizes[0], sizes[0], sizes[0] - 1, sizes[0] - 1]
     again.load_state_dict(guide.state_dict())
+
+
+@pytest.mark.parametrize("arguments", [{"embedding": {"x": Mean()}}, {"sets": ()}], ids=["embedding", "gaps"])
+def test_a_state_of_sets_is_refused_by_networks_that_see_no_set(arguments):
+    def inference(**arguments):
+        pyro.clear_param_store()
+        return BiGANInference(normal_mean, a_guide(**arguments))
+
+    data = some_sets()
+    state = briefly(inference(), data).state_dict()
+    other = inference(**arguments)
+    other.load_state_dict(state)
+    with pytest.raises(ValueError, match="parameter"):
+        briefly(other, data)
 
 
 def masked_mean(x, mask):

@@ -146,13 +146,13 @@ class SelfBuilding(nn.Module):
         if name in said.embedding:
             trains = name not in self.borrowed
             module = said.embedding[name].to(rows[name].device)
-            return Embedded(name, mask, module, rows, dtype, self.role, is_free, trains, **before)
+            return Embedded(name, mask, module, rows, dtype, self.role, is_free, trains, before.get("mask_dims"))
         if is_free:
             if known or self._as is None:  # a state that does not tell is of a version without
                 before = {"has_deviation": False, **before}
             return Elements(name, mask, support, rows, sight, self.role, name in said.series, **before)
         if mask is not None:
-            return Gaps(name, mask, support, rows, sight, self.role, **before)
+            return Gaps(name, mask, support, rows, sight, self.role, before.get("mask_dims"))
         return self.seen(name, support, rows[name], dtype)
 
     def borrow(self, other: Any) -> None:

@@ -95,7 +95,7 @@ class Pooling(nn.Module):
             self.elements = Convolutions(num_features, site.longest, width)
         else:
             self.elements = nn.Sequential(*activated(nn.Linear(num_features, half)), *activated(nn.Linear(half, half)))
-        self.size = num_features + 2 + (width if site.is_ordered else half) + site.has_deviation * num_features
+        self.size = num_features + 2 + (width if site.is_ordered else half) + site.num_deviations
 
     def forward(self, values: Tensor) -> Tensor:
         """The features, with shape `(num_rows, size)`.
@@ -109,7 +109,7 @@ class Pooling(nn.Module):
         else:
             features = mean(self.elements(elements), there)
         ratio = self._site[0].number / number(there)
-        deviations = [deviation(elements, there)] if self._site[0].has_deviation else []
+        deviations = [deviation(self._site[0], elements, there)] if self._site[0].has_deviation else []
         return torch.cat([mean(elements, there), ratio.sqrt(), ratio.log(), features, *deviations], 1)
 
 
@@ -175,7 +175,7 @@ def summary(site: Any, values: Tensor) -> Tensor:
         return flat(values)
     elements, there = parted(values)
     center = mean(elements, there)
-    deviations = [deviation(elements, there)] if site.has_deviation else []
+    deviations = [deviation(site, elements, there)] if site.has_deviation else []
     return torch.cat([center, center * (site.number / number(there)), *deviations], 1)
 
 
@@ -191,7 +191,7 @@ def sharpness(site: Any, values: Tensor) -> Tensor | None:
 
 def summary_size(site: Any) -> int:
     """The numbers that :func:`summary` has of a row."""
-    return (2 + site.has_deviation) * site.num_features if isinstance(site, Elements) else int(site.size)
+    return 2 * site.num_features + site.num_deviations if isinstance(site, Elements) else int(site.size)
 
 
 def parted(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,8 +209,18 @@ def mean(features: Tensor, there: Tensor) -> Tensor:
     return (features * there).sum(1) / number(there)
 
 
-def deviation(features: Tensor, there: Tensor) -> Tensor:
-    """The logarithm of the deviation of the elements that are there, with shape `(num_rows, num_features)`."""
-    rest = (features - mean(features, there).unsqueeze(1)) * there
-    variance: Tensor = (rest.square().sum(1) + LEAST) / (number(there) - 1 + LEAST)
+def deviation(site: Elements, elements: Tensor, there: Tensor) -> Tensor:
+    """The logarithm of the deviation of each coordinate of a set's elements, with shape `(num_rows, num_deviations)`.
+
+    Args:
+        site: How the set is seen.
+        elements: The elements, with shape `(num_rows, length, num_features)`: their coordinates and, where entries may
+            be missing by themselves, which of these are there.
+        there: 1 where an element is there, else 0, with shape `(num_rows, length, 1)`.
+    """
+    size = site.num_deviations
+    values, entries = elements[..., :size], elements[..., size:].detach()
+    present = entries.repeat_interleave(size // entries.shape[2], 2) if entries.shape[2] else there
+    rest = (values - mean(values, present).unsqueeze(1)) * present
+    variance: Tensor = (rest.square().sum(1) + LEAST) / (number(present) - 1 + LEAST)
     return variance.log() / 2

@@ -10,7 +10,13 @@ from pyro_gan.callbacks.base import Callback, Inference
 from pyro_gan.processes import agreed
 
 MOST = 16.0
-"""The largest factor by which noise is scaled; its inverse is the smallest."""
+"""The largest factor by which noise is scaled, where there are rows enough to tell."""
+
+LEAST = 0.5
+"""The smallest factor, and the inverse of the largest for few rows: a guide is rarely much too wide."""
+
+ROWS = 10
+"""The rows of which there are as many for each whole number that the factor may come to."""
 
 FURTHER = 1.1
 """The largest factor between the scale by the scores and that by the ranks, which many modes can mislead."""
@@ -61,18 +67,20 @@ class ScaleNoise(Callback):
             found = of()
             return agreed(lambda: math.nan if found is None else float(found.nanmean()))
 
-        best = before
-        if math.isfinite(mean_at(before, self.scores)):
-            best = _smallest(lambda at: mean_at(at, self.scores))
+        best, scores = before, self.scores()
+        number = agreed(lambda: 0 if scores is None else int(scores.isfinite().sum()))
+        if number:
+            most = min(max(1 / LEAST, number / ROWS), MOST)
+            best = _smallest(lambda at: mean_at(at, self.scores), most)
             best = _where_half(lambda at: mean_at(at, self.ranks), best)
         scale.fill_(math.exp(best))
 
 
-def _smallest(score: Callable[[float], float]) -> float:
-    """The logarithm of the scale with the smallest score."""
+def _smallest(score: Callable[[float], float], most: float) -> float:
+    """The logarithm of the scale with the smallest score, of those that are at most as large."""
     from scipy.optimize import minimize_scalar
 
-    bounds = (-math.log(MOST), math.log(MOST))
+    bounds = (math.log(LEAST), math.log(most))
     return float(minimize_scalar(score, bounds=bounds, method="bounded", options={"xatol": EXACTLY}).x)
 
 

@@ -16,7 +16,10 @@ TOO_WIDE = 0.7
 """The part of them in intervals of 50 % above which its draws lie too far apart."""
 
 ERRORS = 3.0
-"""The standard errors by which a part must be beyond its limit."""
+"""The standard errors by which a part must be beyond its limit; of many numbers the farthest must be so by more."""
+
+FEWEST_ROWS = 20
+"""The rows below which nothing is told."""
 
 
 class WarnOfCoverage(Callback):
@@ -48,12 +51,13 @@ class WarnOfCoverage(Callback):
 def _finding(site: str, ranks: Tensor) -> str | None:
     """What ranks of a site's numbers tell, if anything."""
     ranks = ranks[ranks.isfinite().all(1)]
-    if not ranks.numel():
+    if len(ranks) < FEWEST_ROWS or not ranks.numel():
         return None
     away = (2 * ranks - 1).abs()
     wide, half = (torch.where(away < level, 1.0, 0.0).mean(0) for level in (0.9, 0.5))
     least, most = float(wide.min()), float(half.max())
-    by_chance = [ERRORS * math.sqrt(part * (1 - part) / len(ranks)) for part in (TOO_SURE, TOO_WIDE)]
+    errors = math.sqrt(ERRORS**2 + 2 * math.log(ranks.shape[1]))
+    by_chance = [errors * math.sqrt(part * (1 - part) / len(ranks)) for part in (TOO_SURE, TOO_WIDE)]
     kept = f"of the true values in {len(ranks)} simulations that the run kept apart"
     fewer = (
         "or let the model observe fewer numbers that say as much, such as a mean and a deviation; numbers whose order "

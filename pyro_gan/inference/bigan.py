@@ -17,7 +17,7 @@ from pyro_gan.checks import is_real_number, listed, shown
 from pyro_gan.inference.energy import label_score, numbers_of, score_of
 from pyro_gan.inference.guided import GuidedInference
 from pyro_gan.inference.options import DiscriminatorChoice, LossChoice, PenaltyChoice, SharedOptions
-from pyro_gan.inference.ranks import local_ranks
+from pyro_gan.inference.ranks import local_ranks, marginal_ranks
 from pyro_gan.players.batch import Batch, mapped, named, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments, as_precise, places
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
@@ -241,18 +241,20 @@ class BiGANInference(GuidedInference):
 
     def _coverage(self, batches: Minibatches, early: EndBeforeOverfitting) -> dict[str, Tensor]:
         """By continuous site, the ranks of the rows kept apart; nothing of a run without scores."""
-        is_scored = early.best is not None
-        sites = [site for site in self.latent_sites if is_scored and not self.guide.found[site].is_finite]
-        found = {site: self._of_validation(batches, partial(self._marginal_ranks, site)) for site in sites}
-        return {site: ranks for site, ranks in found.items() if ranks is not None}
+        sites = (
+            [] if early.best is None else [site for site in self.latent_sites if not self.guide.found[site].is_finite]
+        )
+        sizes: dict[str, int] = {}
+        found = self._of_validation(batches, partial(self._marginal_ranks, sizes)) if sites else None
+        return {} if found is None else dict(zip(sites, found.split([sizes[site] for site in sites], 1), strict=True))
 
-    def _marginal_ranks(self, site: str, batch: Batch) -> Tensor:
-        """The part of the guide's draws below the truth, of each of a site's numbers in each simulation."""
+    def _marginal_ranks(self, sizes: dict[str, int], batch: Batch) -> Tensor:
+        """The ranks of all continuous latents' numbers among draws of the guide; notes how many each site has."""
         latents, labels = self._latents_and_labels(self.draw(batch))
-        truth = latents[site].flatten(1) if latents[site].dim() > 1 else latents[site].unsqueeze(1)
-        draws = [self._draw_given(labels, batch).values[site].reshape(truth.shape) for _ in range(DRAWS_TO_COVER)]
-        below = [(each < truth).to(truth.dtype) + (each == truth) / 2 for each in draws]
-        return torch.stack(below).mean(0).where(truth.isfinite(), math.nan)
+        draws = [self._draw_given(labels, batch).values for _ in range(DRAWS_TO_COVER)]
+        ranks = [marginal_ranks([each[site] for each in draws], rows) for site, rows in latents.items()]
+        sizes.update(zip(latents, (each.shape[1] for each in ranks), strict=True))
+        return torch.cat(ranks, 1)
 
     def _draw_given(self, labels: dict[str, Tensor], batch: Batch) -> Draw:
         """A draw of the guide given the true labels."""

@@ -4,6 +4,7 @@ A guide is called as `SVI` would call it, on the minibatch, and draws sites name
 compared sites are these and the observed ones, so that the discriminator judges their joint sample.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Unpack
@@ -30,7 +31,7 @@ from pyro_gan.inference.matching import (
 from pyro_gan.inference.options import DiscriminatorChoice, Options
 from pyro_gan.players.batch import Batch, named, number_of_rows, resized_batch
 from pyro_gan.players.calls import Arguments
-from pyro_gan.players.dependence import dependence
+from pyro_gan.players.dependence import dependence, noisy
 from pyro_gan.players.discrete import by_row
 from pyro_gan.players.handler import Draw, joined
 from pyro_gan.players.model import ImplicitModel
@@ -248,11 +249,26 @@ class Guiding(AdversarialInference):
             if name not in self.latent_sites:
                 raise ValueError(f"global_sites names {name!r}, but the guide draws {listed(self.latent_sites)}.")
         self.check_sites()
+        self._tell_of_computed(batch)
         self.guide.sites = self.latent_sites
         self.model.sites = (*self.latent_sites, *self.observed_sites)
         rows = batch if isinstance(batch, dict) else dict(zip(self.observed_sites, batch, strict=False))
         self._event_shapes = {site: rows[site].shape[1:] for site in self.observed_sites if site in rows}
         self.draws_single_rows = draws_single_rows(self.model.found, self.observed_sites, rows)
+
+    def _tell_of_computed(self, batch: Batch) -> None:
+        """Warn of numbers among the data that are taken for no observation, since they may be meant as one."""
+        known, found = {*self.latent_sites, *self.observed_sites}, self.model.found
+        names = [name for name in batch if name in self.hidden_names] if isinstance(batch, dict) else []
+        between = [name for name in names if name not in known and can_be_compared(found.get(name))]
+        is_guess = all(found[site].is_candidate and not found[site].is_observed for site in self.observed_sites)
+        if between and is_guess and not getattr(self.guide.function, "observed", ()):
+            warnings.warn(
+                f"the model computes {listed(between)} from its latents, and from that {listed(self.observed_sites)}: "
+                f"the data's {listed(between)} is not taken for an observation. If it is one, name all of them, "
+                f"AutoImplicitGuide(model, observed={[*between, *self.observed_sites]}).",
+                stacklevel=2,
+            )
 
     def check_sites(self) -> None:
         """Refuse sites that the algorithm can not work with; called once, when they are known.
@@ -279,7 +295,7 @@ class Guiding(AdversarialInference):
         arguments, names = self.model.calls.arguments(batch), list(batch) if isinstance(batch, dict) else []
         function, asked = self.guide.function, [*(self.model.sites or ())]
         if isinstance(function, AutoImplicitGuide):
-            asked.extend(function.structure.masks.values())
+            asked.extend([*function.structure.sites(), *function.structure.masks.values()])
         with self.model.creating:
             return hidden_sites(
                 self.model.found,
@@ -287,6 +303,7 @@ class Guiding(AdversarialInference):
                 getattr(function, "observed", ()),
                 asked,
                 names,
+                lambda: noisy(self.model.function, arguments),
             )
 
     def _named(self, batch: Batch, arguments: Arguments) -> list[str]:

@@ -98,6 +98,7 @@ def hidden_sites(
     declared: Collection[str],
     asked: Collection[str],
     names: Collection[str],
+    noisy: Callable[[], Collection[str]],
 ) -> set[str]:
     """The sites that the data may hold, and that a guide is not given: all that are no data.
 
@@ -105,14 +106,15 @@ def hidden_sites(
         model: The model's sites by name.
         dependence: As of :func:`~pyro_gan.players.dependence.data_sites`.
         declared: The sites of which the guide says that they are data.
-        asked: The sites that the user named, to be compared or as masks.
+        asked: The sites that the user named, to be compared or to the guide.
         names: What the data hold by name.
+        noisy: As of the same.
 
     Returns:
         Their names; none where nothing tells.
     """
     kinds = {name: _kind(site) for name, site in model.items()}
-    data = data_sites(kinds, dependence, set(declared) & set(model), asked, names)
+    data = data_sites(kinds, dependence, set(declared) & set(model), asked, names, noisy)
     return set(model) - data if data else set()
 
 

@@ -1,4 +1,4 @@
-"""Whether a true value lies where draws for it lie: its rank among them by how near its neighbours are."""
+"""Whether a true value lies where draws for it lie: its rank among them, and that by how near its neighbours are."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,9 @@ from torch import Tensor
 
 NEIGHBOURHOOD = 4
 """The draws of which there is one that counts as near."""
+
+EQUAL = 1e-5
+"""The part of a number's deviation by which draws may differ from the true value and still be as large."""
 
 
 def local_ranks(draws: Sequence[Tensor], truth: Tensor) -> Tensor:
@@ -43,3 +46,29 @@ def local_ranks(draws: Sequence[Tensor], truth: Tensor) -> Tensor:
     below = (others < own).sum(1) + (others == own).sum(1) / 2
     ranks = (below + 0.5) / points.shape[1]
     return ranks.where(points.isfinite().all(-1).all(-1), math.nan)
+
+
+def marginal_ranks(draws: Sequence[Tensor], truth: Tensor) -> Tensor:
+    """The part of draws that are smaller than the truth, number by number, with shape `(num_rows, num_numbers)`.
+
+    A place among draws that are as large as the truth is drawn with torch's random state, so that the ranks of exact
+    draws are uniform also where many are equal: constants, or what rounds to an end of its support.
+
+    Args:
+        draws: The draws, each with shape `(num_rows, *event_shape)`.
+        truth: The true rows, likewise.
+
+    Returns:
+        Ranks from 0 to 1; not a number for a true value that is none.
+
+    Example:
+        >>> import torch
+        >>> marginal_ranks([torch.tensor([[1.0, 5.0]]), torch.tensor([[3.0, 6.0]])], torch.tensor([[2.0, 7.0]]))
+        tensor([[0.5000, 1.0000]])
+    """
+    rows = truth.reshape(len(truth), -1)
+    points = torch.stack([each.reshape(rows.shape) for each in draws])
+    spread = points.std(0).nanmean(0) * EQUAL
+    below, ties = (points < rows - spread).sum(0), ((points - rows).abs() <= spread).sum(0)
+    below = below + (torch.rand_like(rows) * (ties + 1)).floor().clamp(max=ties)
+    return (below / len(draws)).where(rows.isfinite(), math.nan)

@@ -35,12 +35,13 @@ def data_sites(
     declared: Collection[str] = (),
     asked: Collection[str] = (),
     names: Collection[str] = (),
+    noisy: Callable[[], Collection[str]] = tuple,
 ) -> set[str]:
     """The sites that are data: declared, observed, computed or, where there are none of these, drawn last.
 
     A random variable that the model draws last counts as data where it is the only one that depends on others and on
-    which none depends. A computed one does not where it lies in between, or where the data are simulations of which
-    others are known to be the observed part.
+    which none depends. A computed one does not where the data are simulations of which others are known to be the
+    observed part, or where it lies in between, unless it leads to computed ones and has noise of its own.
 
     Args:
         kinds: The model's sites in order.
@@ -48,6 +49,7 @@ def data_sites(
         declared: Sites that the user says are data.
         asked: Sites that the user wants to compare.
         names: What the data hold by name.
+        noisy: Gives the computed sites that others than random variables make vary.
 
     Returns:
         Their names; none where nothing tells.
@@ -68,7 +70,8 @@ def data_sites(
     # A number computed last may be the observation or tell of a latent; a random variable beside it is either, too.
     if any(kinds[name] is Kind.RANDOM for name in ends):
         return set()
-    return {name for name in computed if name in asked or name not in used}
+    between = (computed & used) - set(asked)
+    return computed - (between - set(noisy())) if between else computed
 
 
 class _Sources(TorchFunctionMode):
@@ -154,3 +157,32 @@ def dependence(model: Callable[..., Any], arguments: Arguments, names: Collectio
     except Exception:  # an error that is told where the model is called as ever
         return {}
     return found.upstream
+
+
+def noisy(model: Callable[..., Any], arguments: Arguments) -> set[str]:
+    """The sites whose values vary while those of all random variables that are drawn stay as they are.
+
+    Such a one is computed by random numbers that are no sites, as by `torch.randn`.
+
+    Args:
+        model: The model, which is run twice.
+        arguments: How it is called.
+
+    Returns:
+        Their names; those of all sites where the model does not run.
+    """
+    with poutine.block(), kept_buffers(), torch.no_grad():
+        first = poutine.trace(model).get_trace(*arguments.args, **arguments.kwargs)
+        nodes = {name: site for name, site in first.nodes.items() if site["type"] == "sample"}
+        sites: dict[str, Any] = {name: site["value"] for name, site in nodes.items() if is_random_variable(site)}
+        drawn = {name: value for name, value in sites.items() if not nodes[name]["is_observed"]}
+        try:
+            again = poutine.trace(poutine.condition(model, drawn)).get_trace(*arguments.args, **arguments.kwargs)
+        except Exception:  # a model that draws other sites, or rows of another shape, each time
+            return set(sites)
+    return {name for name, value in sites.items() if not _are_same(value, again.nodes.get(name, {}).get("value"))}
+
+
+def _are_same(value: Any, other: Any) -> bool:
+    """Whether two values are the same numbers."""
+    return isinstance(value, Tensor) and isinstance(other, Tensor) and torch.equal(value, other)
