@@ -7,6 +7,8 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 
+from pyro_gan import GANInference
+
 DEVICE = os.environ.get("PYRO_GAN_DEVICE")
 """Where inferences of the contract and of compiled steps work: `PYRO_GAN_DEVICE=cuda` has those tests run there."""
 
@@ -63,3 +65,17 @@ def falling_adam(num_steps, rate=0.01, beta=0.5):
         return torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, total_iters=num_steps)
 
     return make
+
+
+def run_to_its_end(callback):
+    """Run a small fit for three steps, in whose schedule the callback comes last."""
+
+    class Followed(GANInference):
+        def schedule(self, batches):
+            return [*super().schedule(batches), callback]
+
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    generator, discriminator = networks()
+    inference = Followed(network_model(generator, 2), discriminator)
+    inference.run(torch.randn(100, 3), num_steps=3, batch_size=8, progress=False)

@@ -11,9 +11,9 @@ import pytest
 import scipy.stats
 import torch
 from latent_models import joint_discriminator, linear_posterior, linear_rows, linear_simulator
-from models import network_model, networks
+from models import run_to_its_end
 
-from pyro_gan import BiGANInference, GANInference
+from pyro_gan import BiGANInference
 from pyro_gan.callbacks import WarnOfCoverage
 from pyro_gan.inference.ranks import marginal_ranks
 
@@ -26,20 +26,9 @@ ENDS = torch.where(UNIFORM < 0.5, UNIFORM / 3, 1 - (1 - UNIFORM) / 3)
 
 def told(ranks):
     """What is told at the end of a run of three steps, whose ranks these are."""
-    covered = WarnOfCoverage(lambda: ranks)
-
-    class Followed(GANInference):
-        def schedule(self, batches):
-            return [*super().schedule(batches), covered]
-
-    pyro.clear_param_store()
-    pyro.set_rng_seed(0)
-    generator, discriminator = networks()
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        Followed(network_model(generator, 2), discriminator).run(
-            torch.randn(100, 3), num_steps=3, batch_size=8, progress=False
-        )
+        run_to_its_end(WarnOfCoverage(lambda: ranks))
     return [str(each.message) for each in found if "intervals" in str(each.message)]
 
 

@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from latent_models import joint_discriminator, linear_posterior, linear_rows, linear_simulator, noise_guide
-from models import network_model, networks
+from models import network_model, networks, run_to_its_end
 
 from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, GANInference
 from pyro_gan.callbacks import Callback, EndBeforeOverfitting, ScaleNoise
@@ -278,17 +278,7 @@ def test_a_guide_of_few_simulations_is_as_wide_as_the_posterior():
 def scale_after(scores, ranks, before=1.0):
     """The scale at the end of a run, where both are functions of it, or there are none."""
     scale = torch.tensor(before)
-    scaled = ScaleNoise(lambda: scores and scores(scale), lambda: ranks and ranks(scale), lambda: scale)
-
-    class Followed(GANInference):
-        def schedule(self, batches):
-            return [*super().schedule(batches), scaled]
-
-    pyro.clear_param_store()
-    pyro.set_rng_seed(0)
-    generator, discriminator = networks()
-    inference = Followed(network_model(generator, 2), discriminator)
-    inference.run(ROWS, num_steps=3, batch_size=8, progress=False)
+    run_to_its_end(ScaleNoise(lambda: scores and scores(scale), lambda: ranks and ranks(scale), lambda: scale))
     return float(scale)
 
 

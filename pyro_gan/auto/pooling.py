@@ -109,7 +109,7 @@ class Pooling(nn.Module):
         else:
             features = mean(self.elements(elements), there)
         ratio = self._site[0].number / number(there)
-        deviations = [deviation(self._site[0], elements, there)] if self._site[0].has_deviation else []
+        deviations = [deviation(self._site[0], elements, there)] if self._site[0].num_deviations else []
         return torch.cat([mean(elements, there), ratio.sqrt(), ratio.log(), features, *deviations], 1)
 
 
@@ -175,7 +175,7 @@ def summary(site: Any, values: Tensor) -> Tensor:
         return flat(values)
     elements, there = parted(values)
     center = mean(elements, there)
-    deviations = [deviation(site, elements, there)] if site.has_deviation else []
+    deviations = [deviation(site, elements, there)] if site.num_deviations else []
     return torch.cat([center, center * (site.number / number(there)), *deviations], 1)
 
 

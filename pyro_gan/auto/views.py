@@ -239,8 +239,6 @@ class Elements(View):
     ) -> None:
         super().__init__(name, mask, num_free=1)
         self.is_ordered = is_ordered
-        self.has_deviation = has_deviation and not is_ordered
-        self.num_deviations = 0
         self.meet(rows, role, mask_dims)
         values = rows[name].detach()
         self.longest = longest or values.shape[1]
@@ -250,7 +248,7 @@ class Elements(View):
         self.register_buffer("number", 1 / (1 / numbers).mean())
         self.num_features = self.seen(values[:1, :1], self.all_there(values[:1, :1])).shape[-1] - 1
         self.shape = (-1, self.num_features + 1)
-        self.num_deviations = self.coordinates.size if self.has_deviation else 0
+        self.num_deviations = self.coordinates.size if has_deviation and not is_ordered else 0
 
     def seen(self, values: Tensor, mask: Tensor) -> Tensor:
         coordinates = self.coordinates(values.flatten(0, 1)).reshape(*values.shape[:2], self.coordinates.size)
@@ -264,7 +262,7 @@ class Elements(View):
         self.coordinates.tell(self._elements(rows))
 
     def built(self) -> dict[str, Any]:
-        of_kind = {"longest": self.longest} if self.is_ordered else {"has_deviation": self.has_deviation}
+        of_kind = {"longest": self.longest} if self.is_ordered else {"has_deviation": bool(self.num_deviations)}
         return {**super().built(), **of_kind}
 
     def _entries(self, mask: Tensor, coordinates: Tensor) -> Tensor | None:

@@ -225,18 +225,14 @@ class BiGANInference(GuidedInference):
 
     def _mean_score(self, batch: Batch) -> Tensor:
         """The scores of many draws of the guide for each simulation, of which each is compared with the next ones."""
-        samples = self.draw(batch)
-        latents, labels = self._latents_and_labels(samples)
-        draws = [self._draw_given(labels, batch) for _ in range(DRAWS_TO_VALIDATE)]
+        samples, latents, labels, draws = self._draws_for(batch, DRAWS_TO_VALIDATE)
         pairs = [(one, draws[at - by]) for at, one in enumerate(draws) for by in range(1, NEXT_TO_VALIDATE + 1)]
         return torch.stack([self._score_of(*pair, latents, labels, samples) for pair in pairs]).mean(0)
 
     def _ranks(self, batch: Batch) -> Tensor:
         """The ranks of each simulation's continuous latents among draws of the guide."""
-        samples = self.draw(batch)
-        latents, labels = self._latents_and_labels(samples)
-        draws = [self._draw_given(labels, batch).values for _ in range(DRAWS_TO_RANK)]
-        *numbers, truth = self._numbers_of((*draws, latents), latents, samples)
+        samples, latents, _, draws = self._draws_for(batch, DRAWS_TO_RANK)
+        *numbers, truth = self._numbers_of((*(each.values for each in draws), latents), latents, samples)
         return local_ranks(numbers, truth)
 
     def _coverage(self, batches: Minibatches, early: EndBeforeOverfitting) -> dict[str, Tensor]:
@@ -250,16 +246,18 @@ class BiGANInference(GuidedInference):
 
     def _marginal_ranks(self, sizes: dict[str, int], batch: Batch) -> Tensor:
         """The ranks of all continuous latents' numbers among draws of the guide; notes how many each site has."""
-        latents, labels = self._latents_and_labels(self.draw(batch))
-        draws = [self._draw_given(labels, batch).values for _ in range(DRAWS_TO_COVER)]
-        ranks = [marginal_ranks([each[site] for each in draws], rows) for site, rows in latents.items()]
+        _, latents, _, draws = self._draws_for(batch, DRAWS_TO_COVER)
+        ranks = [marginal_ranks([each.values[site] for each in draws], rows) for site, rows in latents.items()]
         sizes.update(zip(latents, (each.shape[1] for each in ranks), strict=True))
         return torch.cat(ranks, 1)
 
-    def _draw_given(self, labels: dict[str, Tensor], batch: Batch) -> Draw:
-        """A draw of the guide given the true labels."""
+    def _draws_for(self, batch: Batch, number: int) -> tuple[Samples, dict[str, Tensor], dict[str, Tensor], list[Draw]]:
+        """The samples of a minibatch, its true continuous latents and labels, and draws of the guide given labels."""
+        samples = self.draw(batch)
+        latents, labels = self._latents_and_labels(samples)
+        arguments = self.guide.calls.arguments(self.visible(batch))
         with ConditionMessenger(labels):
-            return self.guide.draw(self.guide.calls.arguments(self.visible(batch)))
+            return samples, latents, labels, [self.guide.draw(arguments) for _ in range(number)]
 
     def _weight(self) -> float:
         """The energy score's weight, once the model has been run."""
