@@ -84,6 +84,7 @@ ORDER = [
         "auto.ends",
         "auto.lines",
         "auto.jumps",
+        "auto.repeated",
         "auto.regression",
         "auto.building",
         "auto.labels",

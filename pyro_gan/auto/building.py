@@ -1,6 +1,7 @@
 """What networks have in common that build themselves when they are first used."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,12 +10,13 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.coordinates import Coordinates, is_image, kinds_of_condition
 from pyro_gan.auto.embedded import Embedded
+from pyro_gan.auto.repeated import Repeated, Repeats
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import Elements, Gaps, View
 from pyro_gan.checks import positive_integer, shown
 
-VIEWED = ("mask_dims", "longest", "has_deviation")
-"""What :meth:`SelfBuilding.built` tells of views, not of coordinates."""
+VIEWED = ("mask_dims", "longest", "has_deviation", "repeats")
+"""What :meth:`SelfBuilding.built` tells of views, not of every site's coordinates."""
 
 
 class SelfBuilding(nn.Module):
@@ -59,6 +61,8 @@ class SelfBuilding(nn.Module):
         """What it is told of rows, and the model draws not."""
         self.borrowed: frozenset[str] = frozenset()
         """Sites whose embedding is another network's, which trains it."""
+        self._beside: tuple[SelfBuilding, ...] = ()
+        """A network that sees the same sites, while this is not built; in a tuple, or its parts were this one's."""
         self.tells_large = True
         """Whether it sees large sites otherwise than small ones."""
         self._as: Mapping[str, Mapping[str, Any]] | None = {}
@@ -83,6 +87,8 @@ class SelfBuilding(nn.Module):
                     "has_jumps": site.has_jumps,
                     "has_odds": site.has_odds,
                 }
+                if isinstance(site, Repeated):
+                    seen["repeats"] = list(site.repeats)
                 found[site.name] = {**seen, **found.get(site.name, {})}
             elif isinstance(site, View):
                 found[site.name] = site.built()
@@ -96,7 +102,14 @@ class SelfBuilding(nn.Module):
         """
         self._as = built
 
-    def seen(self, name: str, support: Constraint, rows: Tensor, dtype: torch.dtype) -> Coordinates:
+    def seen(
+        self,
+        name: str,
+        support: Constraint,
+        rows: Tensor,
+        dtype: torch.dtype,
+        kind: Callable[..., Coordinates] = Coordinates,
+    ) -> Coordinates:
         """The coordinates of a site.
 
         Args:
@@ -104,6 +117,7 @@ class SelfBuilding(nn.Module):
             support: Its support.
             rows: Its first rows, with shape `(num_rows, *event_shape)`.
             dtype: The coordinates' type.
+            kind: What makes them.
         """
         of_shape = is_image(tuple(rows.shape[1:]))
         asked = {
@@ -117,7 +131,16 @@ class SelfBuilding(nn.Module):
         elif name in self.conditions:
             known = {"kinds": kinds_of_condition(rows)}
         kept = {key: value for key, value in {**asked, **known}.items() if key not in VIEWED}
-        return Coordinates(name, support, rows, dtype, **kept)
+        return kind(name, support, rows, dtype, **kept)
+
+    def repeats(self, site: Coordinates, rows: Tensor) -> Repeats | None:
+        """How a site's rows are parted into columns of measurements; by default they are not.
+
+        Args:
+            site: Its coordinates.
+            rows: Its first rows, with shape `(num_rows, *event_shape)`.
+        """
+        return None
 
     def view(
         self, name: str, support: Constraint, rows: Mapping[str, Tensor], dtype: torch.dtype
@@ -153,14 +176,17 @@ class SelfBuilding(nn.Module):
             return Elements(name, mask, support, rows, sight, self.role, name in said.series, **before)
         if mask is not None:
             return Gaps(name, mask, support, rows, sight, self.role, before.get("mask_dims"))
-        return self.seen(name, support, rows[name], dtype)
+        site = self.seen(name, support, rows[name], dtype)
+        repeats = self.repeats(site, rows[name]) if self._as == {} else Repeats.of(known.get("repeats"))
+        return site if repeats is None else self.seen(name, support, rows[name], dtype, partial(Repeated, repeats))
 
     def borrow(self, other: Any) -> None:
-        """Leave the training of an embedding that another network has too to that one.
+        """See sites as another network does, and leave the training of an embedding that both have to that one.
 
         Args:
             other: The other network, such as a guide.
         """
+        self._beside = (other,) if isinstance(other, SelfBuilding) else ()
         theirs = other.structure.embedding if isinstance(other, SelfBuilding) else {}
         ours = self.structure.embedding
         self.borrowed = frozenset(

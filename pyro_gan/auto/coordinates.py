@@ -286,8 +286,7 @@ class Coordinates(nn.Module):
             )
         if self.is_image or self.categories or self.kinds:
             return
-        found = crowded(self(rows.detach()), self.to_real(rows.detach()))
-        if found:
+        if found := self.crowded(rows.detach()):
             feature, part = max(found, key=lambda each: each[1])
             which = f"feature {feature} of {self.name!r}" if self.event_shape else repr(self.name)
             warnings.warn(
@@ -296,6 +295,10 @@ class Coordinates(nn.Module):
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+    def crowded(self, rows: Tensor) -> list[tuple[int, float]]:
+        """The features of which most numbers can hardly be told apart, and their part, as :func:`crowded` has them."""
+        return crowded(self(rows), self.to_real(rows))
 
     def _can_be_mapped(self, support: Constraint) -> bool:
         base = innermost(support)

@@ -22,9 +22,10 @@ from torch.distributions.constraints import Constraint
 from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of, floating_type
 from pyro_gan.auto.coordinates import Coordinates, tell_of_numbers
 from pyro_gan.auto.networks import flat, fully_connected
-from pyro_gan.auto.pooling import embedding_of, summary_size
+from pyro_gan.auto.pooling import embedding_of
 from pyro_gan.auto.products import LAYERS, Products, are_multiplied
-from pyro_gan.auto.regression import Regression, ends_of, numbers_of, regression_of
+from pyro_gan.auto.regression import Regression, ends_of, num_related, numbers_of, regression_of
+from pyro_gan.auto.repeated import Repeated, Repeats
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import View, seen_by
 from pyro_gan.checks import listed, shown
@@ -166,7 +167,11 @@ class AutoDiscriminator(SelfBuilding):
             site.tell(real) if isinstance(site, View) else site.tell(real[site.name])
             if isinstance(site, Coordinates) and site.name in self.conditions and not site.kinds:
                 tell_of_numbers(site.name, real[site.name])
-        self._model = (None,)
+        self._model, self._beside = (None,), ()
+
+    def repeats(self, site: Coordinates, rows: Tensor) -> Repeats | None:
+        theirs = (part for guide in self._beside for part in guide.modules() if isinstance(part, Repeated))
+        return next((part.repeats for part in theirs if part.name == site.name), None)
 
     def relate(self, rows: Mapping[str, Tensor], latents: Collection[str]) -> None:
         """See latents beside their linear regression on the observations, in draws of the model.
@@ -178,7 +183,7 @@ class AutoDiscriminator(SelfBuilding):
         self._latents = tuple(site.name for site in self._sites() if site.name in latents and _is_continuous(site))
         self._relates_all = set(self._latents) == set(latents)
         related, others = self._parts()
-        sizes = sum(site.size for site in related), sum(map(summary_size, others))
+        sizes = sum(site.size for site in related), sum(map(num_related, others))
         with torch.inference_mode(False), torch.no_grad():
             self.regression = regression_of(*sizes, next(self.network.parameters()))
             if self.regression is not None:

@@ -45,10 +45,12 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of
 from pyro_gan.auto.calls import first_call, named_by_site
+from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent, Prototype, look_at
 from pyro_gan.auto.posterior import NoiseNetwork, Posterior
 from pyro_gan.auto.registering import check_store, register
+from pyro_gan.auto.repeated import Repeats, repeats_of
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import View
 from pyro_gan.checks import positive_integer, shown
@@ -199,6 +201,9 @@ class AutoImplicitGuide(SelfBuilding):
         self._subsamples_rows = _takes_part_of(num_rows, prototype.row_plate)
         self.posterior = posterior
         self._model = (None,)
+
+    def repeats(self, site: Coordinates, rows: Tensor) -> Repeats | None:
+        return repeats_of(site, rows)
 
     def relate(self, rows: Mapping[str, Tensor]) -> None:
         """Start from the linear regression of the latents on the observations, in draws of the model.

@@ -15,7 +15,8 @@ from pyro_gan.auto.latents import Latent
 from pyro_gan.auto.networks import SlowLinear, decaying, flat, fully_connected, start_as_fast
 from pyro_gan.auto.pooling import embedding_of, sharpness, summary, summary_size
 from pyro_gan.auto.products import is_large
-from pyro_gan.auto.regression import Regression, ends_of, numbers_of, regression_of
+from pyro_gan.auto.regression import Regression, ends_of, num_related, numbers_of, regression_of
+from pyro_gan.auto.repeated import Repeated
 from pyro_gan.auto.views import Elements, View, seen_by
 from pyro_gan.auto.widening import Widening
 
@@ -164,7 +165,8 @@ class Posterior(nn.Module):
             setattr(self, stage, _noise_network(sites, noise_dim, *sizes, width, depth, is_slow))
             num_earlier += sum(site.size for site in sites)
         of_latents = sum(site.size for site in self._related())
-        self.regression = regression_of(of_latents, num_seen, latents[0].draws.new_zeros((), dtype=dtype))
+        related = sum(map(num_related, self.observations()))
+        self.regression = regression_of(of_latents, related, latents[0].draws.new_zeros((), dtype=dtype))
         self.widening = Widening(latents[0].draws.new_zeros((), dtype=dtype))
         self.to(latents[0].draws.device, dtype)
 
@@ -186,7 +188,7 @@ class Posterior(nn.Module):
         shared: list[Tensor] = []
         own: list[Tensor] = []
         coordinates = seen_by(self.observations(), rows)
-        linear = [_scaled(summary(*pair)) for pair in zip(self.observations(), coordinates, strict=True)]
+        linear = [_scaled(*pair) for pair in zip(self.observations(), coordinates, strict=True)]
         features = [self.embedding(coordinates)] if coordinates else []
         for stage, network in self.networks().items():
             is_own = stage in ("own_labels", "own")
@@ -264,10 +266,13 @@ def _noise_dim(sites: Sequence[Coordinates | Labels], noise_dim: int | None) -> 
     return max(8, 2 * sum(site.size for site in sites)) if noise_dim is None else noise_dim
 
 
-def _scaled(vectors: Tensor) -> Tensor:
-    """A site's coordinates for the linear path, scaled down where they are many."""
-    size = vectors.shape[1]
-    return vectors if size <= MANY else vectors * (MANY / size)
+def _scaled(site: Coordinates | View, seen: Tensor) -> Tensor:
+    """A site's coordinates for the linear path, scaled down where they are many, but for what they say together."""
+    vectors = summary(site, seen)
+    many = site.num_numbers if isinstance(site, Repeated) else vectors.shape[1]
+    if many <= MANY:
+        return vectors
+    return torch.cat([vectors[:, :many] * (MANY / many), vectors[:, many:]], 1)
 
 
 def _beside(noise: Tensor, parts: Sequence[Tensor]) -> Tensor:

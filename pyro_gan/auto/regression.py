@@ -23,11 +23,9 @@ from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.ends import Ends
 from pyro_gan.auto.lines import fitted, identity
 from pyro_gan.auto.networks import flat
-from pyro_gan.auto.pooling import summary
+from pyro_gan.auto.pooling import summary, summary_size
+from pyro_gan.auto.repeated import MOST_NUMBERS, Repeated
 from pyro_gan.players.player import fill_in
-
-MOST_NUMBERS = 64
-"""The numbers of a row, of latents and of the observation each, up to which they are related."""
 
 ROWS_A_NUMBER = 4
 """The rows of which there are as many for each of these numbers, at least, where they are related."""
@@ -130,7 +128,18 @@ def numbers_of(site: Any, rows: Mapping[str, Tensor], seen: Tensor) -> Tensor:
         rows: Rows by site, each with shape `(num_rows, *event_shape)`.
         seen: What is seen of its rows.
     """
+    if isinstance(site, Repeated):
+        return site.related(rows[site.name])
     return flat(site.on_a_line(rows[site.name])) if isinstance(site, Coordinates) else summary(site, seen)
+
+
+def num_related(site: Any) -> int:
+    """How many these are.
+
+    Args:
+        site: The site's coordinates or view.
+    """
+    return site.num_related if isinstance(site, Repeated) else summary_size(site)
 
 
 def ends_of(sites: Sequence[Coordinates]) -> tuple[Tensor, Tensor]:
