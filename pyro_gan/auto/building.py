@@ -1,7 +1,6 @@
 """What networks have in common that build themselves when they are first used."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,13 +9,13 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.coordinates import Coordinates, is_image, kinds_of_condition
 from pyro_gan.auto.embedded import Embedded
-from pyro_gan.auto.repeated import Repeated, Repeats
+from pyro_gan.auto.repeated import Repeated, can_be_parted
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import Elements, Gaps, View
 from pyro_gan.checks import positive_integer, shown
 
-VIEWED = ("mask_dims", "longest", "has_deviation", "repeats")
-"""What :meth:`SelfBuilding.built` tells of views, not of every site's coordinates."""
+VIEWED = ("mask_dims", "longest", "has_deviation")
+"""What :meth:`SelfBuilding.built` tells of views, not of coordinates."""
 
 
 class SelfBuilding(nn.Module):
@@ -36,6 +35,8 @@ class SelfBuilding(nn.Module):
 
     role = "network"
     """What to call it in messages."""
+    looks_for_repeats = False
+    """Whether it sees numbers as repeated measurements where they can be such."""
 
     def __init__(
         self,
@@ -61,8 +62,8 @@ class SelfBuilding(nn.Module):
         """What it is told of rows, and the model draws not."""
         self.borrowed: frozenset[str] = frozenset()
         """Sites whose embedding is another network's, which trains it."""
-        self._beside: tuple[SelfBuilding, ...] = ()
-        """A network that sees the same sites, while this is not built; in a tuple, or its parts were this one's."""
+        self.repeated: set[str] = set()
+        """The sites whose numbers it sees as repeated measurements; one with the network that it borrows from."""
         self.tells_large = True
         """Whether it sees large sites otherwise than small ones."""
         self._as: Mapping[str, Mapping[str, Any]] | None = {}
@@ -86,9 +87,8 @@ class SelfBuilding(nn.Module):
                     "is_large": site.is_large,
                     "has_jumps": site.has_jumps,
                     "has_odds": site.has_odds,
+                    "is_repeated": isinstance(site, Repeated),
                 }
-                if isinstance(site, Repeated):
-                    seen["repeats"] = list(site.repeats)
                 found[site.name] = {**seen, **found.get(site.name, {})}
             elif isinstance(site, View):
                 found[site.name] = site.built()
@@ -130,17 +130,8 @@ class SelfBuilding(nn.Module):
             known = {"is_reflected": False, "is_large": False, "has_jumps": False, "has_odds": False, **known}
         elif name in self.conditions:
             known = {"kinds": kinds_of_condition(rows)}
-        kept = {key: value for key, value in {**asked, **known}.items() if key not in VIEWED}
+        kept = {key: value for key, value in {**asked, **known}.items() if key not in (*VIEWED, "is_repeated")}
         return kind(name, support, rows, dtype, **kept)
-
-    def repeats(self, site: Coordinates, rows: Tensor) -> Repeats | None:
-        """How a site's rows are parted into columns of measurements; by default they are not.
-
-        Args:
-            site: Its coordinates.
-            rows: Its first rows, with shape `(num_rows, *event_shape)`.
-        """
-        return None
 
     def view(
         self, name: str, support: Constraint, rows: Mapping[str, Tensor], dtype: torch.dtype
@@ -177,8 +168,12 @@ class SelfBuilding(nn.Module):
         if mask is not None:
             return Gaps(name, mask, support, rows, sight, self.role, before.get("mask_dims"))
         site = self.seen(name, support, rows[name], dtype)
-        repeats = self.repeats(site, rows[name]) if self._as == {} else Repeats.of(known.get("repeats"))
-        return site if repeats is None else self.seen(name, support, rows[name], dtype, partial(Repeated, repeats))
+        is_asked = self.looks_for_repeats or name in self.repeated
+        is_repeated = known.get("is_repeated", False) if self._as != {} else is_asked and can_be_parted(site)
+        if not is_repeated:
+            return site
+        self.repeated.add(name)
+        return self.seen(name, support, rows[name], dtype, Repeated)
 
     def borrow(self, other: Any) -> None:
         """See sites as another network does, and leave the training of an embedding that both have to that one.
@@ -186,7 +181,8 @@ class SelfBuilding(nn.Module):
         Args:
             other: The other network, such as a guide.
         """
-        self._beside = (other,) if isinstance(other, SelfBuilding) else ()
+        if isinstance(other, SelfBuilding):
+            self.repeated = other.repeated
         theirs = other.structure.embedding if isinstance(other, SelfBuilding) else {}
         ours = self.structure.embedding
         self.borrowed = frozenset(

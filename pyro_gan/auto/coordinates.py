@@ -155,6 +155,7 @@ class Coordinates(nn.Module):
             self.register_buffer(bound, value.to(dtype))
         for buffer in Spread._fields:
             self.register_buffer(buffer, torch.zeros((), dtype=dtype, device=rows.device))
+        self.meet(rows.detach())
         real = self.to_real(rows.detach())
         self.shape = tuple(real.shape[1:])
         if is_large is None:
@@ -180,6 +181,9 @@ class Coordinates(nn.Module):
     def spread(self) -> Spread:
         """How the first rows are spread on the real line."""
         return Spread(self.mean, self.scale, self.reach, self.offset)
+
+    def meet(self, rows: Tensor) -> None:
+        """Note what the map to the real line needs of the first rows beside supports; by default nothing."""
 
     def forward(self, rows: Tensor) -> Tensor:
         """The coordinates of rows.

@@ -25,7 +25,6 @@ from pyro_gan.auto.networks import flat, fully_connected
 from pyro_gan.auto.pooling import embedding_of
 from pyro_gan.auto.products import LAYERS, Products, are_multiplied
 from pyro_gan.auto.regression import Regression, ends_of, num_related, numbers_of, regression_of
-from pyro_gan.auto.repeated import Repeated, Repeats
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import View, seen_by
 from pyro_gan.checks import listed, shown
@@ -167,11 +166,7 @@ class AutoDiscriminator(SelfBuilding):
             site.tell(real) if isinstance(site, View) else site.tell(real[site.name])
             if isinstance(site, Coordinates) and site.name in self.conditions and not site.kinds:
                 tell_of_numbers(site.name, real[site.name])
-        self._model, self._beside = (None,), ()
-
-    def repeats(self, site: Coordinates, rows: Tensor) -> Repeats | None:
-        theirs = (part for guide in self._beside for part in guide.modules() if isinstance(part, Repeated))
-        return next((part.repeats for part in theirs if part.name == site.name), None)
+        self._model = (None,)
 
     def relate(self, rows: Mapping[str, Tensor], latents: Collection[str]) -> None:
         """See latents beside their linear regression on the observations, in draws of the model.
@@ -183,7 +178,7 @@ class AutoDiscriminator(SelfBuilding):
         self._latents = tuple(site.name for site in self._sites() if site.name in latents and _is_continuous(site))
         self._relates_all = set(self._latents) == set(latents)
         related, others = self._parts()
-        sizes = sum(site.size for site in related), sum(map(num_related, others))
+        sizes = sum(site.size for site in related), num_related(others)
         with torch.inference_mode(False), torch.no_grad():
             self.regression = regression_of(*sizes, next(self.network.parameters()))
             if self.regression is not None:
@@ -275,7 +270,7 @@ class AutoDiscriminator(SelfBuilding):
     def _given(self, rows: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
         """The numbers of the other sites that they are related to."""
         _, others = self._parts()
-        return torch.cat([numbers_of(site, rows, seen[site.name]) for site in others], 1)
+        return numbers_of(others, rows, [seen[site.name] for site in others])
 
     def _sites(self) -> list[Coordinates | View]:
         return [site for site in self.sites if isinstance(site, Coordinates | View)]

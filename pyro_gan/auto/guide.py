@@ -45,12 +45,10 @@ from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.building import SelfBuilding, check_lengths, check_rows_of
 from pyro_gan.auto.calls import first_call, named_by_site
-from pyro_gan.auto.coordinates import Coordinates
 from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent, Prototype, look_at
 from pyro_gan.auto.posterior import NoiseNetwork, Posterior
 from pyro_gan.auto.registering import check_store, register
-from pyro_gan.auto.repeated import Repeats, repeats_of
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import View
 from pyro_gan.checks import positive_integer, shown
@@ -63,7 +61,9 @@ class AutoImplicitGuide(SelfBuilding):
     At its first call it runs the model a few times to find the latent sites, their supports, shapes and plates, and
     where their priors lie. It is called as the model is, on rows of observations, also where the model takes no data.
     The network sees observations as :class:`AutoDiscriminator` sees rows: mapped to the real line where the model
-    observes them at a constrained site, standardized by the first ones, images through convolutions. Latents outside of
+    observes them at a constrained site, standardized by the first ones, images through convolutions. Where the numbers
+    of an observation lie as repeated measurements do, it sees how far they are spread, too
+    (:mod:`pyro_gan.auto.repeated`). Latents outside of
     the plate of the rows are drawn once for all rows, from noise alone; the others depend on them. Discrete latents, of
     a Categorical, Bernoulli, OneHotCategorical or Binomial, are drawn as integers or as the model has them, and the
     continuous ones depend on them too; those that the model marks to be enumerated are left to it. Parameters have the
@@ -124,6 +124,7 @@ class AutoImplicitGuide(SelfBuilding):
 
     posterior: Posterior
     role = "guide"
+    looks_for_repeats = True
 
     def __init__(
         self,
@@ -201,9 +202,6 @@ class AutoImplicitGuide(SelfBuilding):
         self._subsamples_rows = _takes_part_of(num_rows, prototype.row_plate)
         self.posterior = posterior
         self._model = (None,)
-
-    def repeats(self, site: Coordinates, rows: Tensor) -> Repeats | None:
-        return repeats_of(site, rows)
 
     def relate(self, rows: Mapping[str, Tensor]) -> None:
         """Start from the linear regression of the latents on the observations, in draws of the model.

@@ -165,7 +165,7 @@ class Posterior(nn.Module):
             setattr(self, stage, _noise_network(sites, noise_dim, *sizes, width, depth, is_slow))
             num_earlier += sum(site.size for site in sites)
         of_latents = sum(site.size for site in self._related())
-        related = sum(map(num_related, self.observations()))
+        related = num_related(self.observations())
         self.regression = regression_of(of_latents, related, latents[0].draws.new_zeros((), dtype=dtype))
         self.widening = Widening(latents[0].draws.new_zeros((), dtype=dtype))
         self.to(latents[0].draws.device, dtype)
@@ -224,9 +224,7 @@ class Posterior(nn.Module):
 
     def _given(self, rows: Mapping[str, Tensor], seen: Sequence[Tensor]) -> Tensor:
         """The numbers of the observations that latents are related to, with a row for each row."""
-        return torch.cat(
-            [numbers_of(site, rows, each) for site, each in zip(self.observations(), seen, strict=True)], 1
-        )
+        return numbers_of(self.observations(), rows, seen)
 
     def _related(self) -> list[Coordinates]:
         """The latents of rows that are no labels."""

@@ -24,8 +24,11 @@ from pyro_gan.auto.ends import Ends
 from pyro_gan.auto.lines import fitted, identity
 from pyro_gan.auto.networks import flat
 from pyro_gan.auto.pooling import summary, summary_size
-from pyro_gan.auto.repeated import MOST_NUMBERS, Repeated
+from pyro_gan.auto.repeated import MANY, Repeated
 from pyro_gan.players.player import fill_in
+
+MOST_NUMBERS = 64
+"""The numbers of a row, of latents and of the observations each, up to which they are related."""
 
 ROWS_A_NUMBER = 4
 """The rows of which there are as many for each of these numbers, at least, where they are related."""
@@ -120,26 +123,43 @@ class Regression(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def numbers_of(site: Any, rows: Mapping[str, Tensor], seen: Tensor) -> Tensor:
-    """The numbers of an observation that latents are related to, with a row for each row.
+def numbers_of(sites: Sequence[Any], rows: Mapping[str, Tensor], seen: Sequence[Tensor]) -> Tensor:
+    """The numbers of observations that latents are related to, with a row for each row.
 
     Args:
-        site: The site's coordinates or view.
+        sites: The sites' coordinates or views.
         rows: Rows by site, each with shape `(num_rows, *event_shape)`.
-        seen: What is seen of its rows.
+        seen: What is seen of each site's rows.
     """
-    if isinstance(site, Repeated):
-        return site.related(rows[site.name])
-    return flat(site.on_a_line(rows[site.name])) if isinstance(site, Coordinates) else summary(site, seen)
+    numbers = [
+        flat(site.on_a_line(rows[site.name])) if isinstance(site, Coordinates) else summary(site, each)
+        for site, each in zip(sites, seen, strict=True)
+    ]
+    return torch.cat([each[:, part] for each, part in zip(numbers, _related(sites), strict=True)], 1)
 
 
-def num_related(site: Any) -> int:
+def num_related(sites: Sequence[Any]) -> int:
     """How many these are.
 
     Args:
-        site: The site's coordinates or view.
+        sites: The sites' coordinates or views.
     """
-    return site.num_related if isinstance(site, Repeated) else summary_size(site)
+    return _number(sites, _related(sites))
+
+
+def _related(sites: Sequence[Any]) -> list[slice]:
+    """The parts of sites that latents are related to: all where these are few enough, else without the statistics of
+    numbers, else of many numbers the statistics alone.
+    """
+    repeated = [site.num_numbers if isinstance(site, Repeated) else None for site in sites]
+    everything = [slice(None)] * len(sites)
+    numbers = [slice(each) for each in repeated]
+    either = [slice(each, None) if each is not None and each > MANY else slice(each) for each in repeated]
+    return next((each for each in (everything, numbers, either) if _number(sites, each) <= MOST_NUMBERS), everything)
+
+
+def _number(sites: Sequence[Any], parts: Sequence[slice]) -> int:
+    return sum(len(range(summary_size(site))[part]) for site, part in zip(sites, parts, strict=True))
 
 
 def ends_of(sites: Sequence[Coordinates]) -> tuple[Tensor, Tensor]:

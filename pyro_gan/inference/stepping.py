@@ -250,7 +250,7 @@ class Stepping(Conditioned):
         """Before a question, know both players. What they build for it is built anew for the first step."""
         if not self._is_ready and self._loaded_state is None:
             functions = {name: player.function for name, player in self.players().items()}
-            self._blanks = {name: copy.deepcopy(each) for name, each in functions.items() if builds_itself_later(each)}
+            self._blanks = copy.deepcopy({name: each for name, each in functions.items() if builds_itself_later(each)})
         self.get_ready(batch)
 
     def meet_after_load(self, rows: Any) -> None:
@@ -271,7 +271,7 @@ class Stepping(Conditioned):
             batch = batch if more is None or of_many is None else more
         # A look of its own, since buffers that a draw has met stay as they are.
         with self.looking(), self.discriminator.creating:
-            for name, blank in blanks.items():
+            for name, blank in sorted(blanks.items(), key=lambda each: each[0] != "guide"):  # others see what it sees
                 built = cast(Any, self.players()[name].function)
                 if name == "guide":
                     arguments = self.guide_arguments(batch)
