@@ -80,7 +80,7 @@ def test_of_many_numbers_the_means_are_seen_and_latents_are_related_to_what_colu
     rows = {"x": torch.randn(100, MANY + 2, **DOUBLE)}
     site = repeated(rows["x"])
     seen = [site(rows["x"])]
-    related = numbers_of([site], rows, seen)
+    related = numbers_of([site], seen)
     assert related.shape == (100, num_related([site])) == (100, (1 + 1 + 4) + (2 + 3) + (3 + 6))
     np.testing.assert_allclose(site.to_real(rows["x"])[:, MANY + 2], rows["x"].mean(1))
     torch.testing.assert_close(related, site.on_a_line(rows["x"])[:, MANY + 2 :])
@@ -182,8 +182,8 @@ def test_columns_are_seen_in_which_numbers_lie_alike(make, columns):
     assert (site(rows)[:, -len(site.alike) :].std(0) > 0).tolist() == site.alike.bool().tolist()
 
 
-@pytest.mark.parametrize("shape", [(), (2,), (0,)])
-def test_few_numbers_are_not_parted(shape):
+@pytest.mark.parametrize("shape", [(), (2,), (0,), (28, 28)])
+def test_few_numbers_and_very_many_are_not_parted(shape):
     assert not possible_columns(torch.Size(shape).numel())
 
 

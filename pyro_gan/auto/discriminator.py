@@ -182,7 +182,7 @@ class AutoDiscriminator(SelfBuilding):
         with torch.inference_mode(False), torch.no_grad():
             self.regression = regression_of(*sizes, next(self.network.parameters()))
             if self.regression is not None:
-                given = self._given(rows, self._seen(rows, others))
+                given = self._given(self._seen(rows, others))
                 self.regression.learn(self._numbers(rows), given, ends_of(related))
 
     def forward(self, *rows: Tensor, **rows_by_site: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ class AutoDiscriminator(SelfBuilding):
             return self._seen(rows, self._sites())
         latents, others = self._parts()
         seen = self._seen(rows, others)
-        residuals = self.regression.residuals(self._numbers(rows), self._given(rows, seen))
+        residuals = self.regression.residuals(self._numbers(rows), self._given(seen))
         for site, part in zip(latents, residuals.split([site.size for site in latents], 1), strict=True):
             seen[site.name] = part.reshape(len(part), *site.shape)
         return {site.name: seen[site.name] for site in self._sites()}
@@ -237,7 +237,7 @@ class AutoDiscriminator(SelfBuilding):
         if self.regression is None or not self._relates_all:
             return None
         _, others = self._parts()
-        given = self._given(rows, self._seen(rows, others))
+        given = self._given(self._seen(rows, others))
         return list(self.regression.residuals(torch.stack([self._numbers(latents) for latents in draws]), given))
 
     def judge(self, coordinates: dict[str, Tensor]) -> Tensor:
@@ -267,10 +267,10 @@ class AutoDiscriminator(SelfBuilding):
         latents, _ = self._parts()
         return torch.cat([flat(site.on_a_line(rows[site.name])) for site in latents], 1)
 
-    def _given(self, rows: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
+    def _given(self, seen: Mapping[str, Tensor]) -> Tensor:
         """The numbers of the other sites that they are related to."""
         _, others = self._parts()
-        return numbers_of(others, rows, [seen[site.name] for site in others])
+        return numbers_of(others, [seen[site.name] for site in others])
 
     def _sites(self) -> list[Coordinates | View]:
         return [site for site in self.sites if isinstance(site, Coordinates | View)]

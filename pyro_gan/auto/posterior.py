@@ -199,7 +199,7 @@ class Posterior(nn.Module):
                 seen = ([*linear, *(noise[stage] * each for each in sizes)], features)
             numbers = network(noise[stage], *([*earlier, *each] for each in seen))
             if stage == "own" and self.regression is not None:
-                numbers = self.regression(numbers, self._given(rows, coordinates))
+                numbers = self.regression(numbers, numbers_of(self.observations(), coordinates))
             if stage in ("shared_labels", "own_labels"):
                 numbers = network.draws(numbers, draw)
             else:
@@ -220,11 +220,7 @@ class Posterior(nn.Module):
         numbers = torch.cat([flat(site.on_a_line(rows[site.name])) for site in latents], 1)
         old = self.regression  # a look puts back the buffers of the modules that it has called: this one is new
         self.regression = Regression(old.slope.shape[1], old.slope.shape[0], old.slope)
-        self.regression.learn(numbers, self._given(rows, seen_by(observed, rows)), ends_of(latents))
-
-    def _given(self, rows: Mapping[str, Tensor], seen: Sequence[Tensor]) -> Tensor:
-        """The numbers of the observations that latents are related to, with a row for each row."""
-        return numbers_of(self.observations(), rows, seen)
+        self.regression.learn(numbers, numbers_of(observed, seen_by(observed, rows)), ends_of(latents))
 
     def _related(self) -> list[Coordinates]:
         """The latents of rows that are no labels."""

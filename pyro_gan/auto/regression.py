@@ -13,7 +13,7 @@ beyond the prior speaks for its edge, the more the farther (s; 1 in between). Fo
 without ends (:mod:`pyro_gan.auto.lines`), both do nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +25,7 @@ from pyro_gan.auto.lines import fitted, identity
 from pyro_gan.auto.networks import flat
 from pyro_gan.auto.pooling import summary, summary_size
 from pyro_gan.auto.repeated import MANY, Repeated
+from pyro_gan.auto.spread import on_a_line
 from pyro_gan.players.player import fill_in
 
 MOST_NUMBERS = 64
@@ -123,16 +124,15 @@ class Regression(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def numbers_of(sites: Sequence[Any], rows: Mapping[str, Tensor], seen: Sequence[Tensor]) -> Tensor:
+def numbers_of(sites: Sequence[Any], seen: Sequence[Tensor]) -> Tensor:
     """The numbers of observations that latents are related to, with a row for each row.
 
     Args:
         sites: The sites' coordinates or views.
-        rows: Rows by site, each with shape `(num_rows, *event_shape)`.
-        seen: What is seen of each site's rows.
+        seen: What is seen of each site's rows, with shape `(num_rows, *shape)`.
     """
     numbers = [
-        flat(site.on_a_line(rows[site.name])) if isinstance(site, Coordinates) else summary(site, each)
+        flat(on_a_line(each, site.spread)) if isinstance(site, Coordinates) else summary(site, each)
         for site, each in zip(sites, seen, strict=True)
     ]
     return torch.cat([each[:, part] for each, part in zip(numbers, _related(sites), strict=True)], 1)

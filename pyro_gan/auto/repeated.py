@@ -15,6 +15,7 @@ References:
     functions of the data, such as their powers, beside the data.
 """
 
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -37,6 +38,9 @@ NUMBERS_A_LAG = 16
 
 MANY = 64
 """The numbers of a row above which the means of columns are seen, too."""
+
+MOST_NUMBERS = 256
+"""The numbers of a row above which it is seen as it is: more are rather an image's, and would take long."""
 
 FEWEST_ROWS = 16
 """The rows from which on numbers can be seen to lie alike."""
@@ -88,7 +92,8 @@ class Repeated(Coordinates):
         found = [each for each, is_alike in zip(parted, lie_alike, strict=True) if is_alike]
         self.register_buffer("least", _least_deviation(found, numbers))
         sizes = [self._statistics(each).shape[1] for each in parted]
-        self.register_buffer("alike", numbers.new_tensor(lie_alike).repeat_interleave(torch.tensor(sizes)))
+        alike = [float(is_alike) for is_alike, size in zip(lie_alike, sizes, strict=True) for _ in range(size)]
+        self.register_buffer("alike", numbers.new_tensor(alike))
 
     def to_real(self, rows: Tensor) -> Tensor:
         numbers = super().to_real(rows).flatten(1)
@@ -107,18 +112,21 @@ class Repeated(Coordinates):
         Args:
             parted: Rows in columns, with shape `(num_rows, num_measurements, num_columns)`.
         """
-        center = parted.mean(1)
-        rest = parted - center.unsqueeze(1)
-        unit = rest.detach().abs().amax(1).clamp_min(self.least)  # the square of a large number is infinite
-        rest = rest / unit.unsqueeze(1)
-        variances = rest.square().mean(1) + (self.least / unit).square()
-        standardized = rest * variances.rsqrt().unsqueeze(1)
-        first, second = torch.triu_indices(parted.shape[2], parted.shape[2], 1, device=parted.device)
-        found = [unit.log() + variances.log() / 2, (standardized[..., first] * standardized[..., second]).mean(1)]
-        if parted.shape[2] == 1:
-            lags = range(1, 1 + _num_lags(self.num_numbers))
-            found += [(standardized[:, lag:] * standardized[:, :-lag]).mean(1) for lag in lags]
-        return torch.cat([center, *found] if self.num_numbers > MANY else found, 1)
+        center = parted.mean(1, keepdim=True)
+        rest = parted - center
+        unit = rest.detach().abs().amax(1, keepdim=True).clamp_min(self.least)  # a large number's square is infinite
+        rest = rest / unit
+        products = rest.mT @ rest / parted.shape[1]
+        unit = unit.squeeze(1)
+        variances = products.diagonal(0, 1, 2) + (self.least / unit).square()
+        found = [unit.log() + variances.log() / 2]
+        if parted.shape[2] > 1:
+            first, second = zip(*combinations(range(parted.shape[2]), 2), strict=True)
+            inverse = variances.rsqrt()
+            found.append(products[:, first, second] * inverse[:, first] * inverse[:, second])
+        elif lags := range(1, 1 + _num_lags(self.num_numbers)):
+            found.append(torch.cat([(rest[:, lag:] * rest[:, :-lag]).mean(1) for lag in lags], 1) / variances)
+        return torch.cat([center.squeeze(1), *found] if self.num_numbers > MANY else found, 1)
 
 
 def can_be_parted(site: Coordinates) -> bool:
@@ -136,8 +144,10 @@ def possible_columns(size: int) -> list[int]:
     """The numbers of columns into which a row is parted, with no more statistics than numbers.
 
     Args:
-        size: The numbers of a row.
+        size: The numbers of a row; of too many there are none.
     """
+    if size > MOST_NUMBERS:
+        return []
     found: list[int] = []
     total = _num_lags(size)
     for each in range(1, MOST_COLUMNS + 1):

@@ -121,6 +121,17 @@ def numbers_at(standardized: Tensor, spread: Spread) -> Tensor:
     return spread.mean + spread.scale * torch.where(is_bent, bent, standardized)
 
 
+def on_a_line(coordinates: Tensor, spread: Spread) -> Tensor:
+    """The numbers that :func:`numbers_at` takes: the coordinates, but along a line where a feature is not bent.
+
+    Args:
+        coordinates: Coordinates, with shape `(*, *shape)`.
+        spread: How the numbers are spread.
+    """
+    is_bent = spread.reach != REACH
+    return torch.where(is_bent, coordinates, REACH * torch.sinh(torch.where(is_bent, 0.0, coordinates) / REACH))
+
+
 def log_odds(successes: Tensor, failures: Tensor) -> Tensor:
     """The logarithm of the odds, with half a count more of each, so that none of one is no infinity.
 
