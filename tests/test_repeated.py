@@ -25,7 +25,7 @@ def repeated(rows, support=constraints.real):
 
 
 def is_parted(rows, support=constraints.real, **options):
-    return can_be_parted(Coordinates("x", support, rows, torch.float32, **options))
+    return can_be_parted(Coordinates("x", support, rows, torch.float32, **options), support)
 
 
 def measured(num_rows, num_measurements=4):
@@ -126,6 +126,24 @@ def test_columns_may_have_units_that_are_far_apart():
     torch.testing.assert_close(seen[:, 9:], as_seen[:, 9:], atol=0.05, rtol=0.0)  # but for the least
 
 
+def test_statistics_are_standardized_where_they_hardly_differ():
+    torch.manual_seed(0)
+    rows = torch.randn(2000, 8, 2, **DOUBLE)
+    rows[..., 1] = rows[..., 0] + (2 * torch.randn(2000, 1, **DOUBLE) - 8).exp() * rows[..., 1]  # correlations near 1
+    seen = repeated(rows)(rows)[:, 16:]
+    assert seen.mean(0).abs().max() < 0.5
+    assert seen.std(0).max() < 2
+
+
+def test_a_row_that_is_not_finite_spoils_no_other():
+    torch.manual_seed(0)
+    rows = torch.randn(1000, 6)
+    rows[0, 0] = torch.inf
+    assert Repeated("x", constraints.real, rows, torch.float32)(rows[1:]).isfinite().all()
+    largest = torch.full((1, 6), 3e38)
+    assert Repeated("x", constraints.real, rows[1:], torch.float32)(largest).isfinite().all()
+
+
 def test_a_row_of_one_number_counts_as_one_of_the_least_deviation():
     torch.manual_seed(0)
     rows = torch.cat([torch.randn(999, 5, **DOUBLE), torch.full((1, 5), 7.0, **DOUBLE)])
@@ -141,6 +159,7 @@ def test_a_row_of_one_number_counts_as_one_of_the_least_deviation():
     [
         lambda: torch.rand(400, 10).argsort(1).float(),
         lambda: torch.nn.functional.layer_norm(torch.randn(400, 10), (10,)),
+        lambda: 1e-6 * torch.nn.functional.layer_norm(torch.randn(400, 66), (66,)),
         lambda: torch.eye(6)[torch.arange(400) % 6],
     ],
 )
@@ -195,6 +214,9 @@ def test_images_shares_labels_and_counts_out_of_a_number_are_seen_as_they_are():
     assert not is_parted(counts, constraints.integer_interval(0, torch.full((6,), 10.0)), has_odds=True)
     assert not is_parted(torch.rand(256, 9, 9), constraints.unit_interval)
     assert not is_parted(torch.randint(5, (256, 6)))
+    labels = torch.eye(6)[torch.randint(6, (256,))]
+    assert not is_parted(labels, constraints.simplex)
+    assert not is_parted(labels, constraints.one_hot)
 
 
 def simulator(batch_size):
@@ -366,3 +388,52 @@ def test_a_state_of_numbers_is_refused_by_a_guide_of_sets(tmp_path):
     with pytest.raises(ValueError, match=r"has no parameter 'AutoImplicitGuide.*pools"):
         other.load(tmp_path / "fit.pt")
         other.sample_posterior(torch.randn(6), 2)
+
+
+def test_few_draws_relate_latents_to_numbers_alone():
+    torch.manual_seed(0)
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+    inference = BiGANInference(
+        simulator, AutoImplicitGuide(simulator, observed="x", **SMALL), AutoDiscriminator(**SMALL)
+    )
+    inference.run(
+        simulations(36), num_steps=1, batch_size=36, progress=False
+    )  # 4 (1 + 6 + 1) draws, less than with 4 more
+    for network in (inference.guide.function.posterior, inference.discriminator.function):
+        assert network.regression.slope[:6].abs().sum() > 0
+        assert not network.regression.slope[6:].any()
+
+
+def test_a_discriminator_finds_the_guides_observation_by_the_models_name():
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+            pyro.sample("observed", dist.Normal(0.0, scale[:, None]).expand([len(x), 6]).to_event(1), obs=x)
+
+    inference = BiGANInference(model, AutoImplicitGuide(model, **SMALL), AutoDiscriminator(**SMALL))
+    briefly(inference, simulations()["x"])
+    assert isinstance(sites_of(inference.guide.function)["x"], Repeated)
+    assert isinstance(sites_of(inference.discriminator.function)["observed"], Repeated)
+
+
+def test_a_state_for_rows_of_another_length_is_refused_by_its_shape(tmp_path):
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+    inference = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x", **SMALL))
+    briefly(inference, simulations())
+    inference.save(tmp_path / "fit.pt")
+    pyro.clear_param_store()
+
+    def pair(batch_size):
+        with pyro.plate("data", batch_size):
+            scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+            pyro.deterministic("x", scale[:, None] * torch.randn(batch_size, 2), event_dim=1)
+
+    other = BiGANInference(pair, AutoImplicitGuide(pair, observed="x", **SMALL))
+    other.load(tmp_path / "fit.pt")
+    with pytest.raises(ValueError, match="Build the same networks"):
+        briefly(other, {"scale": torch.rand(400), "x": torch.randn(400, 2)})

@@ -169,8 +169,8 @@ class SelfBuilding(nn.Module):
             return Gaps(name, mask, support, rows, sight, self.role, before.get("mask_dims"))
         site = self.seen(name, support, rows[name], dtype)
         is_asked = self.looks_for_repeats or name in self.repeated
-        is_repeated = known.get("is_repeated", False) if self._as != {} else is_asked and can_be_parted(site)
-        if not is_repeated:
+        is_repeated = is_asked if self._as == {} else known.get("is_repeated", False)
+        if not (is_repeated and can_be_parted(site, support)):
             return site
         self.repeated.add(name)
         return self.seen(name, support, rows[name], dtype, Repeated)

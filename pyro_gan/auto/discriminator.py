@@ -183,7 +183,7 @@ class AutoDiscriminator(SelfBuilding):
             self.regression = regression_of(*sizes, next(self.network.parameters()))
             if self.regression is not None:
                 given = self._given(self._seen(rows, others))
-                self.regression.learn(self._numbers(rows), given, ends_of(related))
+                self.regression.learn(self._numbers(rows), given, ends_of(related), others)
 
     def forward(self, *rows: Tensor, **rows_by_site: Tensor) -> Tensor:
         """The logits of rows.

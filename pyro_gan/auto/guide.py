@@ -195,6 +195,8 @@ class AutoImplicitGuide(SelfBuilding):
                 self.seen,
                 lambda name, support, dtype: self.view(name, support, call.rows, dtype),
             )
+        # A discriminator knows sites by the model's names.
+        self.repeated.update(site for site, name in _names_of_rows(call.rows, prototype) if name in self.repeated)
         check_store(self.name, {f"posterior.{name}": value for name, value in posterior.named_parameters()})
         self._names = call.names
         self._latents = tuple(latent._replace(draws=latent.draws[:0]) for latent in prototype.latents)
@@ -366,11 +368,19 @@ def _number_of_rows(rows: dict[str, Tensor]) -> int | None:
 def _supports(rows: dict[str, Tensor], prototype: Prototype) -> dict[str, Constraint]:
     """The supports of observations in the model: those of the observed sites that have their names or values."""
     supports: dict[str, Constraint | None] = {}
-    for name, values in rows.items():
-        for site, message in prototype.observed.items():
-            if site == name or message["value"] is values:
-                supports[name] = fixed_support(message["fn"].support, tuple(values.shape[1:]))
+    for site, name in _names_of_rows(rows, prototype):
+        supports[name] = fixed_support(prototype.observed[site]["fn"].support, tuple(rows[name].shape[1:]))
     return {name: support for name, support in supports.items() if support is not None}
+
+
+def _names_of_rows(rows: dict[str, Tensor], prototype: Prototype) -> list[tuple[str, str]]:
+    """The observed sites, each with the name of the observation that has its name or values."""
+    return [
+        (site, name)
+        for name, values in rows.items()
+        for site, message in prototype.observed.items()
+        if site == name or message["value"] is values
+    ]
 
 
 def _takes_part_of(num_rows: int | None, row_plate: Any) -> bool:

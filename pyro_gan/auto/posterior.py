@@ -220,7 +220,7 @@ class Posterior(nn.Module):
         numbers = torch.cat([flat(site.on_a_line(rows[site.name])) for site in latents], 1)
         old = self.regression  # a look puts back the buffers of the modules that it has called: this one is new
         self.regression = Regression(old.slope.shape[1], old.slope.shape[0], old.slope)
-        self.regression.learn(numbers, numbers_of(observed, seen_by(observed, rows)), ends_of(latents))
+        self.regression.learn(numbers, numbers_of(observed, seen_by(observed, rows)), ends_of(latents), observed)
 
     def _related(self) -> list[Coordinates]:
         """The latents of rows that are no labels."""

@@ -61,26 +61,32 @@ class Regression(nn.Module):
         self.ends = Ends(num_latents, like)
 
     @torch.no_grad()
-    def learn(self, latents: Tensor, observed: Tensor, ends: tuple[Tensor, Tensor]) -> None:
+    def learn(self, latents: Tensor, observed: Tensor, ends: tuple[Tensor, Tensor], sites: Sequence[Any] = ()) -> None:
         """Fit it to draws of the model; too few, or such that are not finite, leave it as it is.
 
         Args:
             latents: The numbers of the latents, with shape `(num_rows, num_latents)`.
             observed: Those of the observations, with shape `(num_rows, num_observed)`.
             ends: The lower and the upper ends of the latents' numbers, with shape `(num_latents,)` each.
+            sites: The observations' coordinates or views: of few draws, statistics of numbers are left out.
         """
         numbers, given = latents.double(), observed.double()
         is_finite = torch.cat([numbers, given], 1).isfinite().all(1)
         numbers, given = numbers[is_finite], given[is_finite]
-        if len(numbers) < ROWS_A_NUMBER * (numbers.shape[1] + given.shape[1] + 1):
+        varying = given.amax(0) > given.amin(0) if len(given) else given.new_zeros(given.shape[1], dtype=torch.bool)
+        are_numbers = torch.tensor(_are_numbers(sites) or [True] * given.shape[1], device=given.device)
+        most = len(numbers) // ROWS_A_NUMBER - numbers.shape[1] - 1
+        used = next((each for each in (varying, varying & are_numbers) if 0 < each.sum() <= most), None)
+        if used is None:
             return
+        given = given[:, used]
         at = given.mean(0)
         line = fitted(numbers, given - at, ends)
         inverse = torch.linalg.solve_triangular(line.root, identity(len(line.root), line.root), upper=False)
         self.ends.load_state_dict(line.ends.state_dict())
-        for name, value in zip(
-            self.fields, (line.slope, line.middle - at @ line.slope, line.root, inverse), strict=True
-        ):
+        slope = torch.zeros_like(self.slope, dtype=line.slope.dtype)
+        slope[used] = line.slope
+        for name, value in zip(self.fields, (slope, line.middle - at @ line.slope, line.root, inverse), strict=True):
             getattr(self, name).copy_(value)
 
     def residuals(self, numbers: Tensor, given: Tensor) -> Tensor:
@@ -156,6 +162,16 @@ def _related(sites: Sequence[Any]) -> list[slice]:
     numbers = [slice(each) for each in repeated]
     either = [slice(each, None) if each is not None and each > MANY else slice(each) for each in repeated]
     return next((each for each in (everything, numbers, either) if _number(sites, each) <= MOST_NUMBERS), everything)
+
+
+def _are_numbers(sites: Sequence[Any]) -> list[bool]:
+    """Of what latents are related to, which is no statistic."""
+    found: list[bool] = []
+    for site, part in zip(sites, _related(sites), strict=True):
+        size = summary_size(site)
+        num_numbers = site.num_numbers if isinstance(site, Repeated) else size
+        found += [at < num_numbers for at in range(size)[part]]
+    return found
 
 
 def _number(sites: Sequence[Any], parts: Sequence[slice]) -> int:

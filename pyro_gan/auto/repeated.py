@@ -6,9 +6,10 @@ together: by the deviation of each column,
 .. math:: d_j^2 = \frac{1}{n} \sum_i (x_{ij} - \bar x_j)^2,
 
 and by the correlations between columns, which a network would have to find out from products of single numbers. So, for
-each number of columns up to four into which a row can be parted, networks see :math:`\log d_j` and the correlations
-behind the numbers themselves, of which nothing is lost. Numbers one after another may be a series: of 16 or more they
-see the correlations with the next ones, too. Where what is below each other does not lie alike, all these are 0.
+each number of columns up to four into which a row can be parted, while these are no more than its numbers, networks see
+:math:`\log d_j` and the correlations behind the numbers themselves, of which nothing is lost. Numbers one after another
+may be a series: of 16 or more they see the correlations with the next ones, too. Where what is below each other does
+not lie alike, all these are 0.
 
 References:
     Fearnhead and Prangle (2012), "Constructing Summary Statistics for Approximate Bayesian Computation", section 3:
@@ -20,8 +21,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions.constraints import Constraint
 
 from pyro_gan.auto.coordinates import Coordinates
+from pyro_gan.auto.spread import spread_of
 from pyro_gan.players.supports import innermost
 
 MOST_COLUMNS = 4
@@ -59,8 +62,11 @@ class Repeated(Coordinates):
     """The coordinates of a site, and behind them those of its columns' deviations and correlations.
 
     Args:
-        args: As of :class:`~pyro_gan.auto.coordinates.Coordinates`.
-        options: Likewise.
+        name: The site's name.
+        support: Its support.
+        rows: The first rows, with shape `(num_rows, *event_shape)`.
+        dtype: The coordinates' type.
+        options: As of :class:`~pyro_gan.auto.coordinates.Coordinates`.
 
     Attributes:
         alike: 1 for each of these statistics whose columns lie alike in the first rows, else 0.
@@ -70,10 +76,14 @@ class Repeated(Coordinates):
     alike: Tensor
     least: Tensor
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        numbers, statistics = self.scale.tensor_split([self.num_numbers])
-        statistics.clamp_(min=NARROW * (numbers.median().clamp(max=1.0) if self.num_numbers > MANY else 1.0))
+    def __init__(self, name: str, support: Constraint, rows: Tensor, dtype: torch.dtype, **options: Any) -> None:
+        super().__init__(name, support, rows, dtype, **options)
+        size, real = self.num_numbers, self.to_real(rows.detach())
+        units = torch.ones_like(self.alike)
+        units[self._are_means()] = self.scale[:size].median()
+        found = spread_of(real[real.isfinite().all(1), size:], bends=False)
+        for into, values in zip(self.spread, found._replace(scale=found.scale.maximum(NARROW * units)), strict=True):
+            into[size:] = values
 
     @property
     def num_numbers(self) -> int:
@@ -91,14 +101,14 @@ class Repeated(Coordinates):
         lie_alike = [_lie_alike(each) for each in parted]
         found = [each for each, is_alike in zip(parted, lie_alike, strict=True) if is_alike]
         self.register_buffer("least", _least_deviation(found, numbers))
-        sizes = [self._statistics(each).shape[1] for each in parted]
+        sizes = [self._statistics(each[:1]).shape[1] for each in parted]
         alike = [float(is_alike) for is_alike, size in zip(lie_alike, sizes, strict=True) for _ in range(size)]
         self.register_buffer("alike", numbers.new_tensor(alike))
 
     def to_real(self, rows: Tensor) -> Tensor:
         numbers = super().to_real(rows).flatten(1)
-        statistics = [self._statistics(_parted(numbers, each)) for each in self.columns]
-        return torch.cat([numbers, torch.cat(statistics, 1) * self.alike], 1)
+        statistics = torch.cat([self._statistics(_parted(numbers, each)) for each in self.columns], 1)
+        return torch.cat([numbers, torch.where(self.alike > 0, statistics, 0.0)], 1)
 
     def crowded(self, rows: Tensor) -> list[tuple[int, float]]:
         return [(feature, part) for feature, part in super().crowded(rows) if feature < self.num_numbers]
@@ -107,37 +117,44 @@ class Repeated(Coordinates):
         return f"{super().extra_repr()}, {int(self.alike.sum())} statistics of columns"
 
     def _statistics(self, parted: Tensor) -> Tensor:
-        """The logarithms of columns' deviations, and correlations, with a row for each row.
+        """The logarithms of columns' deviations, and correlations, with a row for each row; of many numbers, means.
 
         Args:
             parted: Rows in columns, with shape `(num_rows, num_measurements, num_columns)`.
         """
-        center = parted.mean(1, keepdim=True)
-        rest = parted - center
-        unit = rest.detach().abs().amax(1, keepdim=True).clamp_min(self.least)  # a large number's square is infinite
-        rest = rest / unit
+        unit = parted.detach().abs().amax(1).clamp_min(self.least)  # the square of a large number is infinite
+        rest = parted / unit.unsqueeze(1)
+        center = rest.mean(1, keepdim=True)
+        rest = rest - center
         products = rest.mT @ rest / parted.shape[1]
-        unit = unit.squeeze(1)
-        variances = products.diagonal(0, 1, 2) + (self.least / unit).square()
+        floor = (self.least / unit).square().clamp_min(torch.finfo(parted.dtype).eps ** 2)
+        variances = products.diagonal(0, 1, 2) + floor
         found = [unit.log() + variances.log() / 2]
         if parted.shape[2] > 1:
-            first, second = zip(*combinations(range(parted.shape[2]), 2), strict=True)
             inverse = variances.rsqrt()
-            found.append(products[:, first, second] * inverse[:, first] * inverse[:, second])
+            pairs = combinations(range(parted.shape[2]), 2)
+            found.append(torch.stack([products[:, i, j] * inverse[:, i] * inverse[:, j] for i, j in pairs], 1))
         elif lags := range(1, 1 + _num_lags(self.num_numbers)):
             found.append(torch.cat([(rest[:, lag:] * rest[:, :-lag]).mean(1) for lag in lags], 1) / variances)
-        return torch.cat([center.squeeze(1), *found] if self.num_numbers > MANY else found, 1)
+        return torch.cat([center.squeeze(1) * unit, *found] if self.num_numbers > MANY else found, 1)
+
+    def _are_means(self) -> list[bool]:
+        """Which statistics are means."""
+        num_means = [each if self.num_numbers > MANY else 0 for each in self.columns]
+        sizes = [each * (each + 1) // 2 + (_num_lags(self.num_numbers) if each == 1 else 0) for each in self.columns]
+        return [at < number for number, size in zip(num_means, sizes, strict=True) for at in range(number + size)]
 
 
-def can_be_parted(site: Coordinates) -> bool:
+def can_be_parted(site: Coordinates, support: Constraint) -> bool:
     """Whether what is seen of a site are its numbers, and so many that some may lie below each other.
 
     Args:
         site: Its coordinates.
+        support: Its support.
     """
     has_own_look = site.is_image or site.categories or site.kinds or site.has_odds
-    is_simplex = site.support is not None and innermost(site.support).event_dim > 0
-    return not (has_own_look or is_simplex) and bool(possible_columns(torch.Size(site.event_shape).numel()))
+    are_single = innermost(support).event_dim == 0
+    return are_single and not has_own_look and bool(possible_columns(torch.Size(site.event_shape).numel()))
 
 
 def possible_columns(size: int) -> list[int]:

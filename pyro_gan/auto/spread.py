@@ -79,16 +79,17 @@ def plain_spread(real: Tensor, dims: tuple[int, ...] = (0,)) -> Spread:
     return Spread(mean[0], scale, torch.full_like(scale, REACH), torch.zeros_like(scale))
 
 
-def spread_of(real: Tensor) -> Spread:
+def spread_of(real: Tensor, bends: bool = True) -> Spread:
     """How each feature is spread, without regard to outliers; features with long tails are bent.
 
     Args:
         real: Numbers, with shape `(num_rows, *shape)`.
+        bends: Whether they are.
     """
     rows = real.reshape(len(real), -1)
     found = plain_spread(_without_outliers(rows))
     # A feature that is mostly one number may have long tails beside it.
-    features = _is_long(rows).nonzero().flatten().tolist() if len(rows) >= FEWEST_ROWS else []
+    features = _is_long(rows).nonzero().flatten().tolist() if bends and len(rows) >= FEWEST_ROWS else []
     for feature in features:
         bend = _bend(rows[:, feature])
         if bend is not None:
