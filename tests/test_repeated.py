@@ -301,6 +301,7 @@ def test_copies_of_what_is_not_built_yet_see_observations_as_their_own_guide():
     assert not inference.discriminator.function.is_built
 
 
+@pytest.mark.slow
 def test_a_compiled_run_sees_the_same():
     runs = []
     for compile in (False, True):
