@@ -52,8 +52,8 @@ def test_behind_the_numbers_are_the_deviations_and_correlations_of_columns():
 
 def test_of_a_row_of_many_numbers_the_correlations_with_the_next_ones_are_seen():
     torch.manual_seed(0)
-    rows = torch.randn(400, 17, **DOUBLE).cumsum(1)[:, 1:].diff(dim=1, append=torch.zeros(400, 1, **DOUBLE))
-    rows[:, -1] = torch.randn(400, **DOUBLE)
+    noise = torch.randn(400, 17, **DOUBLE)
+    rows = noise[:, 1:] + noise[:, :-1]
     real = repeated(rows).to_real(rows).numpy()
     for row, seen in zip(rows.numpy(), real, strict=True):
         rest = row - row.mean()
@@ -225,6 +225,17 @@ def simulator(batch_size):
         pyro.deterministic("x", scale[:, None] * torch.randn(batch_size, 6), event_dim=1)
 
 
+def of_data(site):
+    """The same as a model that observes a site of that name."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+            pyro.sample(site, dist.Normal(0.0, scale[:, None]).expand([len(x), 6]).to_event(1), obs=x)
+
+    return model
+
+
 def simulations(num_rows=400):
     trace = pyro.poutine.trace(simulator).get_trace(num_rows)
     return {site: trace.nodes[site]["value"] for site in ("scale", "x")}
@@ -234,16 +245,20 @@ def briefly(inference, data, **options):
     return inference.run(data, num_steps=3, batch_size=64, progress=False, **options)
 
 
+def an_inference(model=simulator, discriminator=None, kind=BiGANInference, **of_guide):
+    """Anew, with a small guide."""
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+    return kind(model, AutoImplicitGuide(model, **{"observed": "x", **SMALL, **of_guide}), discriminator)
+
+
 def sites_of(network):
     return {site.name: site for site in network.modules() if isinstance(site, Coordinates)}
 
 
 @pytest.mark.parametrize("discriminator", [None, AutoDiscriminator])
 def test_guide_and_discriminator_see_observations_alike_and_latents_as_they_are(discriminator):
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
-    judge = discriminator and discriminator(**SMALL)
-    inference = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x", **SMALL), judge)
+    inference = an_inference(discriminator=discriminator and discriminator(**SMALL))
     briefly(inference, simulations())
     theirs, ours = sites_of(inference.guide.function), sites_of(inference.discriminator.function)
     assert type(theirs["x"]) is type(ours["x"]) is Repeated
@@ -267,11 +282,7 @@ def test_without_a_guide_rows_are_seen_as_they_are():
 
 
 def test_a_saved_fit_sees_rows_as_before_whatever_the_first_ones_look_like(tmp_path):
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
-    inference = BiGANInference(
-        simulator, AutoImplicitGuide(simulator, observed="x", **SMALL), AutoDiscriminator(**SMALL)
-    )
+    inference = an_inference(discriminator=AutoDiscriminator(**SMALL))
     data = simulations()
     briefly(inference, data)
     inference.save(tmp_path / "fit.pt")
@@ -279,8 +290,7 @@ def test_a_saved_fit_sees_rows_as_before_whatever_the_first_ones_look_like(tmp_p
     with pyro.poutine.block():
         pyro.set_rng_seed(1)
         expected = inference.sample_posterior(x, 10)["scale"]
-    pyro.clear_param_store()
-    loaded = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x", **SMALL), AutoDiscriminator(**SMALL))
+    loaded = an_inference(discriminator=AutoDiscriminator(**SMALL))
     loaded.load(tmp_path / "fit.pt")
     pyro.set_rng_seed(1)
     torch.testing.assert_close(loaded.sample_posterior(x, 10)["scale"], expected)  # five rows are too few to see it by
@@ -292,9 +302,7 @@ def test_a_saved_fit_sees_rows_as_before_whatever_the_first_ones_look_like(tmp_p
 
 
 def test_copies_of_what_is_not_built_yet_see_observations_as_their_own_guide():
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
-    inference = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x", **SMALL))
+    inference = an_inference()
     other = copy.deepcopy(inference)
     briefly(other, simulations())
     assert isinstance(sites_of(other.discriminator.function)["x"], Repeated)
@@ -305,36 +313,23 @@ def test_copies_of_what_is_not_built_yet_see_observations_as_their_own_guide():
 def test_a_compiled_run_sees_the_same():
     runs = []
     for compile in (False, True):
-        pyro.set_rng_seed(0)
-        pyro.clear_param_store()
-        data = simulations()
-        inference = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x", **SMALL))
-        briefly(inference, data, compile=compile)
+        inference = an_inference()
+        briefly(inference, simulations(), compile=compile)
         runs.append({name: value.detach() for name, value in inference.guide.function.named_parameters()})
     for name, value in runs[0].items():
         torch.testing.assert_close(runs[1][name], value, atol=1e-5, rtol=1e-4)
 
 
 def test_a_posterior_by_the_prior_and_a_ratio_sees_them_too():
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
-
-    def model(x):
-        with pyro.plate("data", len(x)):
-            scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
-            pyro.sample("x", dist.Normal(0.0, scale[:, None]).expand([len(x), 6]).to_event(1), obs=x)
-
-    inference = ImplicitKLqp(model, AutoImplicitGuide(model, **SMALL), AutoDiscriminator(**SMALL))
+    inference = an_inference(of_data("x"), AutoDiscriminator(**SMALL), ImplicitKLqp, observed=())
     briefly(inference, simulations()["x"])
     assert isinstance(sites_of(inference.guide.function)["x"], Repeated)
 
 
 @pytest.mark.parametrize("num_rows", [10, 64])
 def test_a_question_before_the_first_step_decides_on_nothing(num_rows):
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
+    inference = an_inference()
     data = simulations()
-    inference = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x", **SMALL))
     inference.evaluate_loss({site: rows[:num_rows] for site, rows in data.items()})
     briefly(inference, data)
     for player in (inference.guide, inference.discriminator):
@@ -370,71 +365,49 @@ def test_a_discriminator_that_is_beside_a_guide_is_no_part_of_it():
 
 
 def test_no_rows_have_no_logits():
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
+    inference = an_inference()
     data = simulations()
-    inference = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x", **SMALL))
     briefly(inference, data)
     assert inference.discriminator.function(**{site: rows[:0] for site, rows in data.items()}).shape == (0,)
 
 
 def test_a_state_of_numbers_is_refused_by_a_guide_of_sets(tmp_path):
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
-    inference = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x", **SMALL))
+    inference = an_inference()
     briefly(inference, simulations())
     inference.save(tmp_path / "fit.pt")
-    pyro.clear_param_store()
-    other = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x", sets="x", **SMALL))
+    other = an_inference(sets="x")
     with pytest.raises(ValueError, match=r"has no parameter 'AutoImplicitGuide.*pools"):
         other.load(tmp_path / "fit.pt")
         other.sample_posterior(torch.randn(6), 2)
 
 
 def test_few_draws_relate_latents_to_numbers_alone():
-    torch.manual_seed(0)
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
-    inference = BiGANInference(
-        simulator, AutoImplicitGuide(simulator, observed="x", **SMALL), AutoDiscriminator(**SMALL)
-    )
-    inference.run(
-        simulations(36), num_steps=1, batch_size=36, progress=False
-    )  # 4 (1 + 6 + 1) draws, less than with 4 more
+    inference = an_inference(discriminator=AutoDiscriminator(**SMALL))
+    few = simulations(36)  # 4 (1 + 6 + 1) of them are enough for numbers, and not with four statistics more
+    inference.run(few, num_steps=1, batch_size=36, progress=False)
     for network in (inference.guide.function.posterior, inference.discriminator.function):
         assert network.regression.slope[:6].abs().sum() > 0
         assert not network.regression.slope[6:].any()
 
 
 def test_a_discriminator_finds_the_guides_observation_by_the_models_name():
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
-
-    def model(x):
-        with pyro.plate("data", len(x)):
-            scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
-            pyro.sample("observed", dist.Normal(0.0, scale[:, None]).expand([len(x), 6]).to_event(1), obs=x)
-
-    inference = BiGANInference(model, AutoImplicitGuide(model, **SMALL), AutoDiscriminator(**SMALL))
+    inference = an_inference(of_data("observed"), AutoDiscriminator(**SMALL), observed=())
     briefly(inference, simulations()["x"])
     assert isinstance(sites_of(inference.guide.function)["x"], Repeated)
     assert isinstance(sites_of(inference.discriminator.function)["observed"], Repeated)
 
 
 def test_a_state_for_rows_of_another_length_is_refused_by_its_shape(tmp_path):
-    pyro.set_rng_seed(0)
-    pyro.clear_param_store()
-    inference = BiGANInference(simulator, AutoImplicitGuide(simulator, observed="x", **SMALL))
+    inference = an_inference()
     briefly(inference, simulations())
     inference.save(tmp_path / "fit.pt")
-    pyro.clear_param_store()
 
     def pair(batch_size):
         with pyro.plate("data", batch_size):
             scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
             pyro.deterministic("x", scale[:, None] * torch.randn(batch_size, 2), event_dim=1)
 
-    other = BiGANInference(pair, AutoImplicitGuide(pair, observed="x", **SMALL))
+    other = an_inference(pair)
     other.load(tmp_path / "fit.pt")
     with pytest.raises(ValueError, match="Build the same networks"):
         briefly(other, {"scale": torch.rand(400), "x": torch.randn(400, 2)})

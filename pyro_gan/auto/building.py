@@ -181,10 +181,11 @@ class SelfBuilding(nn.Module):
         Args:
             other: The other network, such as a guide.
         """
-        if isinstance(other, SelfBuilding):
-            self.repeated = other.repeated
-        theirs = other.structure.embedding if isinstance(other, SelfBuilding) else {}
-        ours = self.structure.embedding
+        if not isinstance(other, SelfBuilding):
+            self.borrowed = frozenset()
+            return
+        self.repeated = other.repeated
+        theirs, ours = other.structure.embedding, self.structure.embedding
         self.borrowed = frozenset(
             site for site, module in ours.items() if any(module is each for each in theirs.values())
         )

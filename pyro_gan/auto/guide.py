@@ -63,14 +63,14 @@ class AutoImplicitGuide(SelfBuilding):
     The network sees observations as :class:`AutoDiscriminator` sees rows: mapped to the real line where the model
     observes them at a constrained site, standardized by the first ones, images through convolutions. Where the numbers
     of an observation lie as repeated measurements do, it sees how far they are spread, too
-    (:mod:`pyro_gan.auto.repeated`). Latents outside of
-    the plate of the rows are drawn once for all rows, from noise alone; the others depend on them. Discrete latents, of
-    a Categorical, Bernoulli, OneHotCategorical or Binomial, are drawn as integers or as the model has them, and the
-    continuous ones depend on them too; those that the model marks to be enumerated are left to it. Parameters have the
-    type of the latents, lie where these do, and are registered with Pyro under the guide's name. Several guides of
-    one name each keep their own, while they live; the store has those of the one that was called last. An optimizer
-    such as Adam moves the guide a quarter as fast as other networks, so that it does not run ahead of a discriminator;
-    as fast under :class:`BiGANInference` where an observation has at least 64 numbers, of which there is more to learn.
+    (:mod:`pyro_gan.auto.repeated`). Latents outside of the plate of the rows are drawn once for all rows, from noise
+    alone; the others depend on them. Discrete latents, of a Categorical, Bernoulli, OneHotCategorical or Binomial, are
+    drawn as integers or as the model has them, and the continuous ones depend on them too; those that the model marks
+    to be enumerated are left to it. Parameters have the type of the latents, lie where these do, and are registered
+    with Pyro under the guide's name. Several guides of one name each keep their own, while they live; the store has
+    those of the one that was called last. An optimizer such as Adam moves the guide a quarter as fast as other
+    networks, so that it does not run ahead of a discriminator; as fast under :class:`BiGANInference` where an
+    observation has at least 64 numbers, of which there is more to learn.
 
     Args:
         model: The model. Discrete latent sites without a bound, such as of a Poisson, are summed out of it, or hidden

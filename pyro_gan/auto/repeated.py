@@ -140,9 +140,11 @@ class Repeated(Coordinates):
 
     def _are_means(self) -> list[bool]:
         """Which statistics are means."""
-        num_means = [each if self.num_numbers > MANY else 0 for each in self.columns]
-        sizes = [each * (each + 1) // 2 + (_num_lags(self.num_numbers) if each == 1 else 0) for each in self.columns]
-        return [at < number for number, size in zip(num_means, sizes, strict=True) for at in range(number + size)]
+        found: list[bool] = []
+        for each in self.columns:
+            found += each * [True] if self.num_numbers > MANY else []
+            found += _num_deviations_and_correlations(each, self.num_numbers) * [False]
+        return found
 
 
 def can_be_parted(site: Coordinates, support: Constraint) -> bool:
@@ -166,13 +168,18 @@ def possible_columns(size: int) -> list[int]:
     if size > MOST_NUMBERS:
         return []
     found: list[int] = []
-    total = _num_lags(size)
+    total = 0
     for each in range(1, MOST_COLUMNS + 1):
-        number = each * (each + 1) // 2
+        number = _num_deviations_and_correlations(each, size)
         if size % each == 0 and size >= each * FEWEST_MEASUREMENTS and total + number <= size:
             found.append(each)
             total += number
     return found
+
+
+def _num_deviations_and_correlations(num_columns: int, size: int) -> int:
+    """How many statistics but means a row of so many numbers has by so many columns."""
+    return num_columns * (num_columns + 1) // 2 + (_num_lags(size) if num_columns == 1 else 0)
 
 
 def _num_lags(size: int) -> int:
