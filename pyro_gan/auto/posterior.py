@@ -261,12 +261,10 @@ def _noise_dim(sites: Sequence[Coordinates | Labels], noise_dim: int | None) -> 
 
 
 def _scaled(site: Coordinates | View, seen: Tensor) -> Tensor:
-    """A site's coordinates for the linear path, scaled down where they are many, but for what they say together."""
+    """A site's coordinates for the linear path, scaled down where its numbers are many."""
     vectors = summary(site, seen)
     many = site.num_numbers if isinstance(site, Repeated) else vectors.shape[1]
-    if many <= MANY:
-        return vectors
-    return torch.cat([vectors[:, :many] * (MANY / many), vectors[:, many:]], 1)
+    return vectors if many <= MANY else vectors * (MANY / many)
 
 
 def _beside(noise: Tensor, parts: Sequence[Tensor]) -> Tensor:

@@ -24,7 +24,7 @@ from pyro_gan.auto.ends import Ends
 from pyro_gan.auto.lines import fitted, identity
 from pyro_gan.auto.networks import flat
 from pyro_gan.auto.pooling import summary, summary_size
-from pyro_gan.auto.repeated import MANY, Repeated
+from pyro_gan.auto.repeated import Repeated
 from pyro_gan.auto.spread import on_a_line
 from pyro_gan.players.player import fill_in
 
@@ -154,14 +154,10 @@ def num_related(sites: Sequence[Any]) -> int:
 
 
 def _related(sites: Sequence[Any]) -> list[slice]:
-    """The parts of sites that latents are related to: all where these are few enough, else without the statistics of
-    numbers, else of many numbers the statistics alone.
-    """
-    repeated = [site.num_numbers if isinstance(site, Repeated) else None for site in sites]
+    """The parts of sites that latents are related to: all where these are few enough, else none of the statistics."""
     everything = [slice(None)] * len(sites)
-    numbers = [slice(each) for each in repeated]
-    either = [slice(each, None) if each is not None and each > MANY else slice(each) for each in repeated]
-    return next((each for each in (everything, numbers, either) if _number(sites, each) <= MOST_NUMBERS), everything)
+    numbers = [slice(site.num_numbers if isinstance(site, Repeated) else None) for site in sites]
+    return everything if _number(sites, everything) <= MOST_NUMBERS else numbers
 
 
 def _are_numbers(sites: Sequence[Any]) -> list[bool]:

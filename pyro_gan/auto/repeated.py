@@ -9,7 +9,8 @@ and by the correlations between columns, which a network would have to find out 
 each number of columns up to four into which a row can be parted, while these are no more than its numbers, networks see
 :math:`\log d_j` and the correlations behind the numbers themselves, of which nothing is lost. Numbers one after another
 may be a series: of 16 or more they see the correlations with the next ones, too. Where what is below each other does
-not lie alike, all these are 0.
+not lie alike, all these are 0. Rows of 64 numbers or more are seen as they are: networks learn statistics of them by
+heart sooner than they find out what the numbers say besides.
 
 References:
     Fearnhead and Prangle (2012), "Constructing Summary Statistics for Approximate Bayesian Computation", section 3:
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-from pyro_gan.auto.coordinates import Coordinates
+from pyro_gan.auto.coordinates import LARGE, Coordinates
 from pyro_gan.auto.spread import spread_of
 from pyro_gan.players.supports import innermost
 
@@ -38,12 +39,6 @@ MOST_LAGS = 4
 
 NUMBERS_A_LAG = 16
 """The numbers of a row for each of these."""
-
-MANY = 64
-"""The numbers of a row above which the means of columns are seen, too."""
-
-MOST_NUMBERS = 256
-"""The numbers of a row above which it is seen as it is: more are rather an image's, and would take long."""
 
 FEWEST_ROWS = 16
 """The rows from which on numbers can be seen to lie alike."""
@@ -79,10 +74,8 @@ class Repeated(Coordinates):
     def __init__(self, name: str, support: Constraint, rows: Tensor, dtype: torch.dtype, **options: Any) -> None:
         super().__init__(name, support, rows, dtype, **options)
         size, real = self.num_numbers, self.to_real(rows.detach())
-        units = torch.ones_like(self.alike)
-        units[self._are_means()] = self.scale[:size].median()
         found = spread_of(real[real.isfinite().all(1), size:], bends=False)
-        for into, values in zip(self.spread, found._replace(scale=found.scale.maximum(NARROW * units)), strict=True):
+        for into, values in zip(self.spread, found._replace(scale=found.scale.clamp_min(NARROW)), strict=True):
             into[size:] = values
 
     @property
@@ -117,15 +110,14 @@ class Repeated(Coordinates):
         return f"{super().extra_repr()}, {int(self.alike.sum())} statistics of columns"
 
     def _statistics(self, parted: Tensor) -> Tensor:
-        """The logarithms of columns' deviations, and correlations, with a row for each row; of many numbers, means.
+        """The logarithms of columns' deviations, and correlations, with a row for each row.
 
         Args:
             parted: Rows in columns, with shape `(num_rows, num_measurements, num_columns)`.
         """
         unit = parted.detach().abs().amax(1).clamp_min(self.least)  # the square of a large number is infinite
         rest = parted / unit.unsqueeze(1)
-        center = rest.mean(1, keepdim=True)
-        rest = rest - center
+        rest = rest - rest.mean(1, keepdim=True)
         products = rest.mT @ rest / parted.shape[1]
         floor = (self.least / unit).square().clamp_min(torch.finfo(parted.dtype).eps ** 2)
         variances = products.diagonal(0, 1, 2) + floor
@@ -136,15 +128,7 @@ class Repeated(Coordinates):
             found.append(torch.stack([products[:, i, j] * inverse[:, i] * inverse[:, j] for i, j in pairs], 1))
         elif lags := range(1, 1 + _num_lags(self.num_numbers)):
             found.append(torch.cat([(rest[:, lag:] * rest[:, :-lag]).mean(1) for lag in lags], 1) / variances)
-        return torch.cat([center.squeeze(1) * unit, *found] if self.num_numbers > MANY else found, 1)
-
-    def _are_means(self) -> list[bool]:
-        """Which statistics are means."""
-        found: list[bool] = []
-        for each in self.columns:
-            found += each * [True] if self.num_numbers > MANY else []
-            found += _num_deviations_and_correlations(each, self.num_numbers) * [False]
-        return found
+        return torch.cat(found, 1)
 
 
 def can_be_parted(site: Coordinates, support: Constraint) -> bool:
@@ -163,9 +147,9 @@ def possible_columns(size: int) -> list[int]:
     """The numbers of columns into which a row is parted, with no more statistics than numbers.
 
     Args:
-        size: The numbers of a row; of too many there are none.
+        size: The numbers of a row; of many, which large sites have, there are none.
     """
-    if size > MOST_NUMBERS:
+    if size >= LARGE:
         return []
     found: list[int] = []
     total = 0
@@ -178,7 +162,7 @@ def possible_columns(size: int) -> list[int]:
 
 
 def _num_deviations_and_correlations(num_columns: int, size: int) -> int:
-    """How many statistics but means a row of so many numbers has by so many columns."""
+    """How many statistics a row of so many numbers has by so many columns."""
     return num_columns * (num_columns + 1) // 2 + (_num_lags(size) if num_columns == 1 else 0)
 
 
