@@ -61,8 +61,8 @@ class AutoImplicitGuide(SelfBuilding):
     At its first call it runs the model a few times to find the latent sites, their supports, shapes and plates, and
     where their priors lie. It is called as the model is, on rows of observations, also where the model takes no data.
     The network sees observations as :class:`AutoDiscriminator` sees rows: mapped to the real line where the model
-    observes them at a constrained site, standardized by the first ones, images through convolutions. Where the numbers
-    of an observation lie as repeated measurements do, it sees how far they are spread, too
+    observes them at a constrained site, standardized by the first ones, images through convolutions. Where less than 64
+    numbers of an observation lie as repeated measurements do, it sees how far they are spread, too
     (:mod:`pyro_gan.auto.repeated`). Latents outside of the plate of the rows are drawn once for all rows, from noise
     alone; the others depend on them. Discrete latents, of a Categorical, Bernoulli, OneHotCategorical or Binomial, are
     drawn as integers or as the model has them, and the continuous ones depend on them too; those that the model marks

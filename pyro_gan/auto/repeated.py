@@ -94,7 +94,7 @@ class Repeated(Coordinates):
         lie_alike = [_lie_alike(each) for each in parted]
         found = [each for each, is_alike in zip(parted, lie_alike, strict=True) if is_alike]
         self.register_buffer("least", _least_deviation(found, numbers))
-        sizes = [self._statistics(each[:1]).shape[1] for each in parted]
+        sizes = [_num_statistics(each, self.num_numbers) for each in self.columns]
         alike = [float(is_alike) for is_alike, size in zip(lie_alike, sizes, strict=True) for _ in range(size)]
         self.register_buffer("alike", numbers.new_tensor(alike))
 
@@ -138,7 +138,7 @@ def can_be_parted(site: Coordinates, support: Constraint) -> bool:
         site: Its coordinates.
         support: Its support.
     """
-    has_own_look = site.is_image or site.categories or site.kinds or site.has_odds
+    has_own_look = site.categories or site.kinds or site.has_odds
     are_single = innermost(support).event_dim == 0
     return are_single and not has_own_look and bool(possible_columns(torch.Size(site.event_shape).numel()))
 
@@ -147,21 +147,21 @@ def possible_columns(size: int) -> list[int]:
     """The numbers of columns into which a row is parted, with no more statistics than numbers.
 
     Args:
-        size: The numbers of a row; of many, which large sites have, there are none.
+        size: The numbers of a row; of many, as large sites and images have, there are none.
     """
     if size >= LARGE:
         return []
     found: list[int] = []
     total = 0
     for each in range(1, MOST_COLUMNS + 1):
-        number = _num_deviations_and_correlations(each, size)
+        number = _num_statistics(each, size)
         if size % each == 0 and size >= each * FEWEST_MEASUREMENTS and total + number <= size:
             found.append(each)
             total += number
     return found
 
 
-def _num_deviations_and_correlations(num_columns: int, size: int) -> int:
+def _num_statistics(num_columns: int, size: int) -> int:
     """How many statistics a row of so many numbers has by so many columns."""
     return num_columns * (num_columns + 1) // 2 + (_num_lags(size) if num_columns == 1 else 0)
 
