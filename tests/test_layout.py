@@ -83,6 +83,8 @@ ORDER = [
         "auto.products",
         "auto.ends",
         "auto.lines",
+        "auto.normals",
+        "auto.moments",
         "auto.jumps",
         "auto.repeated",
         "auto.regression",

@@ -24,7 +24,7 @@ from pyro_gan.auto.coordinates import Coordinates, tell_of_numbers
 from pyro_gan.auto.networks import flat, fully_connected
 from pyro_gan.auto.pooling import embedding_of
 from pyro_gan.auto.products import LAYERS, Products, are_multiplied
-from pyro_gan.auto.regression import Regression, ends_of, num_related, numbers_of, regression_of
+from pyro_gan.auto.regression import MoreDraws, Regression, are_fixed, ends_of, num_related, numbers_of, regression_of
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import View, seen_by
 from pyro_gan.checks import listed, shown
@@ -168,12 +168,13 @@ class AutoDiscriminator(SelfBuilding):
                 tell_of_numbers(site.name, real[site.name])
         self._model = (None,)
 
-    def relate(self, rows: Mapping[str, Tensor], latents: Collection[str]) -> None:
-        """See latents beside their linear regression on the observations, in draws of the model.
+    def relate(self, rows: Mapping[str, Tensor], latents: Collection[str], more: MoreDraws) -> None:
+        """See latents beside what the observations tell of them, in draws of the model.
 
         Args:
             rows: Such draws by site, each with shape `(num_rows, *event_shape)`.
             latents: The continuous sites that are latents of rows; images and labels among them are seen as they are.
+            more: Gives many such draws.
         """
         self._latents = tuple(site.name for site in self._sites() if site.name in latents and _is_continuous(site))
         self._relates_all = set(self._latents) == set(latents)
@@ -182,8 +183,9 @@ class AutoDiscriminator(SelfBuilding):
         with torch.inference_mode(False), torch.no_grad():
             self.regression = regression_of(*sizes, next(self.network.parameters()))
             if self.regression is not None:
-                given = self._given(self._seen(rows, others))
-                self.regression.learn(self._numbers(rows), given, ends_of(related), others)
+                self.regression.learn(*self._related_numbers(rows), ends_of(related), others)
+                if are_fixed(others):
+                    self.regression.learn_moments(map(self._related_numbers, more()))
 
     def forward(self, *rows: Tensor, **rows_by_site: Tensor) -> Tensor:
         """The logits of rows.
@@ -266,6 +268,11 @@ class AutoDiscriminator(SelfBuilding):
         """The numbers of the latents that are related, with a row for each row."""
         latents, _ = self._parts()
         return torch.cat([flat(site.on_a_line(rows[site.name])) for site in latents], 1)
+
+    def _related_numbers(self, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The latents' numbers and those of the other sites."""
+        _, others = self._parts()
+        return self._numbers(rows), self._given(self._seen(rows, others))
 
     def _given(self, seen: Mapping[str, Tensor]) -> Tensor:
         """The numbers of the other sites that they are related to."""

@@ -16,8 +16,9 @@ draws of the model are at hand, as for a simulator, :math:`v` is drawn beside it
 
 (:mod:`pyro_gan.auto.regression`; [ ] keeps the line between the ends of an interval, and s is 1 but for what would lie
 beyond), and the guide starts there: at a posterior that is as narrow, and lies as far off the prior, as a line can
-tell. The weights of :math:`f` and :math:`h` decay under the default optimizer, those of :math:`A` do not, so that a
-posterior is linear where nothing speaks against it. Latents that all rows share are
+tell. Many simulations tell means and deviations besides, by a network that is fitted before the first step
+(:mod:`pyro_gan.auto.moments`). The weights of :math:`f` and :math:`h` decay under the default optimizer, those of
+:math:`A` do not, so that a posterior is linear where nothing speaks against it. Latents that all rows share are
 :math:`T(\mu + \sigma (A \epsilon + f(\epsilon)))`: they depend on no row.
 
 Discrete latents of finitely many values are drawn before the continuous ones, which know them. For these such a network
@@ -49,6 +50,7 @@ from pyro_gan.auto.labels import Labels
 from pyro_gan.auto.latents import Latent, Prototype, look_at
 from pyro_gan.auto.posterior import NoiseNetwork, Posterior
 from pyro_gan.auto.registering import check_store, register
+from pyro_gan.auto.regression import MoreDraws
 from pyro_gan.auto.structure import Structure
 from pyro_gan.auto.views import View
 from pyro_gan.checks import positive_integer, shown
@@ -205,14 +207,16 @@ class AutoImplicitGuide(SelfBuilding):
         self.posterior = posterior
         self._model = (None,)
 
-    def relate(self, rows: Mapping[str, Tensor]) -> None:
-        """Start from the linear regression of the latents on the observations, in draws of the model.
+    def relate(self, rows: Mapping[str, Tensor], more: MoreDraws) -> None:
+        """Start where the latents lie given the observations, in draws of the model.
 
         Args:
             rows: The latents and the observations by name, each with shape `(num_rows, *event_shape)`. Without one of
                 them, nothing changes.
+            more: Gives many such draws.
         """
-        self.posterior.relate(rows)
+        with torch.inference_mode(False), torch.no_grad():
+            self.posterior.relate(rows, more)
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Draw the latent sites.

@@ -15,7 +15,7 @@ from pyro_gan.auto.latents import Latent
 from pyro_gan.auto.networks import SlowLinear, decaying, flat, fully_connected, start_as_fast
 from pyro_gan.auto.pooling import embedding_of, sharpness, summary, summary_size
 from pyro_gan.auto.products import is_large
-from pyro_gan.auto.regression import Regression, ends_of, num_related, numbers_of, regression_of
+from pyro_gan.auto.regression import MoreDraws, Regression, are_fixed, ends_of, num_related, numbers_of, regression_of
 from pyro_gan.auto.repeated import Repeated
 from pyro_gan.auto.views import Elements, View, seen_by
 from pyro_gan.auto.widening import Widening
@@ -207,20 +207,27 @@ class Posterior(nn.Module):
             (own if is_own else shared).append(numbers)
         return values
 
-    def relate(self, rows: Mapping[str, Tensor]) -> None:
+    def relate(self, rows: Mapping[str, Tensor], more: MoreDraws) -> None:
         """Draw beside the latents' regression on the observations, as draws of the model tell it.
 
         Args:
             rows: The latents, and the observations that were made of them with their masks, by name, each with shape
                 `(num_rows, *event_shape)`. Without one of them, nothing changes.
+            more: Gives many such draws, by which means and deviations beside a line are told.
         """
         latents, observed = self._related(), self.observations()
         if self.regression is None or any(site.name not in rows for site in (*latents, *observed)):
             return
-        numbers = torch.cat([flat(site.on_a_line(rows[site.name])) for site in latents], 1)
+
+        def numbers(rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+            own = torch.cat([flat(site.on_a_line(rows[site.name])) for site in latents], 1)
+            return own, numbers_of(observed, seen_by(observed, rows))
+
         old = self.regression  # a look puts back the buffers of the modules that it has called: this one is new
         self.regression = Regression(old.slope.shape[1], old.slope.shape[0], old.slope)
-        self.regression.learn(numbers, numbers_of(observed, seen_by(observed, rows)), ends_of(latents), observed)
+        self.regression.learn(*numbers(rows), ends_of(latents), observed)
+        if are_fixed(observed):
+            self.regression.learn_moments(map(numbers, more()))
 
     def _related(self) -> list[Coordinates]:
         """The latents of rows that are no labels."""

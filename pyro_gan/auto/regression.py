@@ -13,15 +13,17 @@ beyond the prior speaks for its edge, the more the farther (s; 1 in between). Fo
 without ends (:mod:`pyro_gan.auto.lines`), both do nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pyro_gan.auto.coordinates import Coordinates
+from pyro_gan.auto.embedded import Embedded
 from pyro_gan.auto.ends import Ends
 from pyro_gan.auto.lines import fitted, identity
+from pyro_gan.auto.moments import Moments
 from pyro_gan.auto.networks import flat
 from pyro_gan.auto.pooling import summary, summary_size
 from pyro_gan.auto.repeated import Repeated
@@ -30,6 +32,9 @@ from pyro_gan.players.player import fill_in
 
 MOST_NUMBERS = 64
 """The numbers of a row, of latents and of the observations each, up to which they are related."""
+
+MoreDraws = Callable[[], Iterable[Mapping[str, Tensor]]]
+"""Gives draws of the model in pieces, by site, each with shape `(num_rows, *event_shape)`."""
 
 ROWS_A_NUMBER = 4
 """The rows of which there are as many for each of these numbers, at least, where they are related."""
@@ -59,6 +64,7 @@ class Regression(nn.Module):
         self.register_buffer("root", torch.eye(num_latents, dtype=like.dtype, device=like.device))
         self.register_buffer("inverse", self.root.clone())
         self.ends = Ends(num_latents, like)
+        self.moments = Moments(num_latents, num_observed, like)
 
     @torch.no_grad()
     def learn(self, latents: Tensor, observed: Tensor, ends: tuple[Tensor, Tensor], sites: Sequence[Any] = ()) -> None:
@@ -89,6 +95,18 @@ class Regression(nn.Module):
         for name, value in zip(self.fields, (slope, line.middle - at @ line.slope, line.root, inverse), strict=True):
             getattr(self, name).copy_(value)
 
+    @torch.no_grad()
+    def learn_moments(self, pieces: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fit means and deviations of what the line leaves to many draws of the model.
+
+        Args:
+            pieces: For a part of the draws each, the numbers of the latents, with shape `(num_rows, num_latents)`, and
+                those of the observations, with shape `(num_rows, num_observed)`. Without any, nothing changes.
+        """
+        if found := list(pieces):
+            numbers, given = map(torch.cat, zip(*found, strict=True))
+            self.moments.learn(self._beside_line(numbers, given), given)
+
     def residuals(self, numbers: Tensor, given: Tensor) -> Tensor:
         """What is left of latents, with shape `(*, num_rows, num_latents)`.
 
@@ -96,9 +114,7 @@ class Regression(nn.Module):
             numbers: The numbers of the latents, likewise.
             given: Those of the observations, with shape `(num_rows, num_observed)`.
         """
-        line, factors = self._line(given)
-        rest = numbers - line
-        return (rest if factors is None else rest / factors) @ self.inverse.T
+        return self.moments.standardized(self._beside_line(numbers, given), given)
 
     def forward(self, residuals: Tensor, given: Tensor) -> Tensor:
         """The numbers of latents, with shape `(*, num_rows, num_latents)`.
@@ -108,8 +124,14 @@ class Regression(nn.Module):
             given: The numbers of the observations, with shape `(num_rows, num_observed)`.
         """
         line, factors = self._line(given)
-        rest = residuals @ self.root.T
+        rest = self.moments(residuals, given) @ self.root.T
         return line + (rest if factors is None else factors * rest)
+
+    def _beside_line(self, numbers: Tensor, given: Tensor) -> Tensor:
+        """What the line leaves of latents, with shape `(*, num_rows, num_latents)`."""
+        line, factors = self._line(given)
+        rest = numbers - line
+        return (rest if factors is None else rest / factors) @ self.inverse.T
 
     def _line(self, given: Tensor) -> tuple[Tensor, Tensor | None]:
         """Points of the line, and how much nearer to them draws are where there are ends."""
@@ -142,6 +164,15 @@ def numbers_of(sites: Sequence[Any], seen: Sequence[Tensor]) -> Tensor:
         for site, each in zip(sites, seen, strict=True)
     ]
     return torch.cat([each[:, part] for each, part in zip(numbers, _related(sites), strict=True)], 1)
+
+
+def are_fixed(sites: Sequence[Any]) -> bool:
+    """Whether what latents are related to stays as it is along a run, as features of an embedding do not.
+
+    Args:
+        sites: The sites' coordinates or views.
+    """
+    return not any(isinstance(site, Embedded) for site in sites)
 
 
 def num_related(sites: Sequence[Any]) -> int:

@@ -1,7 +1,7 @@
 """Bidirectional adversarial inference, adversarially learned inference (Donahue et al. 2017; Dumoulin et al. 2017)."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any, Unpack
@@ -54,7 +54,8 @@ class BiGANInference(GuidedInference):
     that has no parameters, this is amortized posterior inference for a simulator. Draws of such a model tell what each
     observation was made of; so the guide learns from these too, by its energy score (:mod:`pyro_gan.inference.energy`).
     Guides and discriminators that build themselves then see latents beside their regression on the observations
-    (:mod:`pyro_gan.auto.regression`), in which the energy score is taken too.
+    (:mod:`pyro_gan.auto.regression`), and in deviations that simulations tell (:mod:`pyro_gan.auto.moments`); in these
+    the energy score is taken too.
     Discrete latents carry no gradient: there the game is learned by the score function, and simulations by a score of
     the guide's probabilities.
 
@@ -185,11 +186,7 @@ class BiGANInference(GuidedInference):
         if not self._relates():
             return
         rows = {site: values.detach() for site, values in samples.fake.items()}
-        for function in functions.values():
-            if isinstance(function, AutoDiscriminator):
-                function.relate(rows, [site for site in self.latent_sites if not self.guide.found[site].is_finite])
-            elif isinstance(function, AutoImplicitGuide):
-                function.relate(rows)
+        self.relate_by(functions, rows, partial(self._simulations_to_fit, rows) if samples.is_simulated else tuple)
 
     def draw_for_generator(self, batch: Batch) -> Samples:
         samples = self.draw(batch)
@@ -199,6 +196,14 @@ class BiGANInference(GuidedInference):
             return samples
         score = -weight * self._score(self.guide.calls.arguments(self.visible(simulated)), samples).mean()
         return samples._replace(log_factor=score if samples.log_factor is None else samples.log_factor + score)
+
+    def _simulations_to_fit(self, like: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """Many simulations that the run never keeps apart, in pieces, with types and shapes as draws have them."""
+        if self.never_apart is not None:
+            for batch in self.never_apart(self.validation, MOST_TO_VALIDATE):
+                rows = {site: dict(named(batch))[site].to(each.dtype) for site, each in like.items()}
+                drawn = self.latent_sites if self.draws_single_rows else ()
+                yield rows | {site: rows[site].reshape(-1, *like[site].shape[1:]) for site in drawn if site in rows}
 
     def _of_validation(self, batches: Minibatches, of: Callable[[Batch], Tensor]) -> Tensor | None:
         """What is found of each simulation that the run keeps apart, with the same random numbers at each call."""

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_gan.auto import AutoImplicitGuide
+from pyro_gan.auto import AutoDiscriminator, AutoImplicitGuide
+from pyro_gan.auto.regression import MoreDraws
 from pyro_gan.checks import listed, positive_integer
 from pyro_gan.inference.compared import Compared, Pairs, covariates
 from pyro_gan.inference.guiding import Guiding, not_known
@@ -200,6 +201,21 @@ class GuidedInference(Guiding):
         numbers = [min(at_once, num_draws - start) for start in range(0, num_draws, at_once)]
         parts = [self._posterior_draws(batch, number) for number in numbers]
         return {site: torch.cat([part[site] for part in parts]) for site in self.latent_sites}
+
+    def relate_by(self, functions: Mapping[str, Any], draws: Mapping[str, Tensor], more: MoreDraws = tuple) -> None:
+        """Have networks that built themselves see latents beside what observations tell of them.
+
+        Args:
+            functions: The networks by the names of the players.
+            draws: Joint draws of the model by site, each with shape `(num_rows, *event_shape)`.
+            more: Gives many such draws, in pieces.
+        """
+        for function in functions.values():
+            if isinstance(function, AutoDiscriminator):
+                latents = [site for site in self.latent_sites if not self.guide.found[site].is_finite]
+                function.relate(draws, latents, more)
+            elif isinstance(function, AutoImplicitGuide):
+                function.relate(draws, more)
 
     def _posterior_draws(self, rows: Batch, number: int) -> dict[str, Tensor]:
         """Draws of the guide for each row, with shape `(number, num_rows, *event_shape)`; of a global site, one."""

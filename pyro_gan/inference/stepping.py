@@ -52,6 +52,8 @@ class Stepping(Conditioned):
         self.history: dict[str, list[Any]] = {name: [] for name in ("step", *COLUMNS)}
         self.notes: dict[int, dict[str, float]] = {}
         self.description = description_of(self)
+        self.never_apart: Callable[[float, int], Iterator[Batch]] | None = None
+        """While a run looks at its data, gives rows that are never kept apart, as minibatches."""
         self.recorder = Recorder(self)
         self._step = Step(self)
         self.parts: Parts | None = None
@@ -122,8 +124,13 @@ class Stepping(Conditioned):
             many = self._more_rows(batches, minibatches)
             if together is not None:
                 many = together.many(many, minibatches[0])
-            with quiet(None if together is None else together.processes):
-                self._get_ready_to_train(minibatches[0], many)
+            if isinstance(batches, Minibatches) and self._loaded_state is None:  # what is loaded has been fitted
+                self.never_apart = batches.never_apart
+            try:
+                with quiet(None if together is None else together.processes):
+                    self._get_ready_to_train(minibatches[0], many)
+            finally:
+                self.never_apart = None
         if together is not None:
             together.meet(self.players(), self.device)
         self._last_batch = minibatches[-1]

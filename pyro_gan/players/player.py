@@ -12,7 +12,7 @@ from pyro_gan.checks import listed
 from pyro_gan.players.devices import calling_modules, check_works_on, creating_on
 from pyro_gan.players.first_look import kept_buffers, kept_random_state
 
-FORMATS = (1, 2, 3, 4)
+FORMATS = (1, 2, 3, 4, 5)
 """When buffers came that earlier states have not, counted from the first time, as modules tell by `later_format`."""
 
 

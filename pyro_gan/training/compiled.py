@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import pyro
 import torch
@@ -350,13 +350,17 @@ class Same:
 
 
 def _facts(modules: list[nn.Module]) -> tuple[Hashable, ...]:
-    """What a call depends on beside values of tensors: modes, and which tensors are read and which are trained."""
+    """What a call depends on beside values of tensors: modes, and which tensors are read and which are trained.
+
+    Modules of this package that go one way or another by their buffers tell by `may_act` which.
+    """
     tensors = [
         tensor for module in modules for part in (module._parameters, module._buffers) for tensor in part.values()
     ]
     registered = [parameter for _, parameter in pyro.get_param_store().named_parameters()]
     return (
         tuple([module.training for module in modules]),
+        tuple([cast(Any, module).may_act() for module in modules if getattr(type(module), "turns_by_buffers", False)]),
         tuple(map(_identity, tensors)),
         tuple([tensor is not None and tensor.requires_grad for tensor in tensors]),
         tuple(map(id, registered)),

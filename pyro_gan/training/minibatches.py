@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 from pyro_gan.checks import positive_integer, shown
 from pyro_gan.players.batch import Batch, as_batch, concatenated, is_array, named, row_types
 from pyro_gan.players.devices import creating_on
-from pyro_gan.players.first_look import kept_random_state
+from pyro_gan.players.first_look import RandomStates, kept_random_state, random_states, set_random_states
 from pyro_gan.processes import Processes, quiet
 from pyro_gan.training.invalid import Invalid, without_invalid
 from pyro_gan.training.noise import common_seed
@@ -25,6 +25,10 @@ __all__ = ["MANY", "Gathered", "Invalid", "Minibatches", "minibatches", "transfo
 
 MANY = 1024
 """The rows by which networks that build themselves standardize, where there are so many."""
+
+
+MOST = 20_000
+"""The rows to look at where more of them tell more."""
 
 
 class Minibatches:
@@ -59,6 +63,27 @@ class Minibatches:
             return None
         rows = self.stream.keep_apart(min(most, int(part * self.stream.num_rows)))
         return None if rows is None else self._looked_at(rows)
+
+    def never_apart(self, part: float, most: int) -> Iterator[Batch]:
+        """Up to 20,000 rows that :meth:`keep_apart` does not return, in transformed minibatches; nothing moves on.
+
+        Args:
+            part: The part that may be kept apart in this run.
+            most: The most rows that may.
+
+        Yields:
+            Minibatches; none of a stream, whose rows are not at hand.
+        """
+        if not isinstance(self.stream, Gathered):
+            return
+        states: RandomStates | None = None
+        for rows in self.stream.never_apart(min(most, int(part * self.stream.num_rows)), MOST):
+            with kept_random_state(self.stream.device):
+                if states is not None:  # a random transform goes on, as from step to step
+                    set_random_states(self.stream.device, states)
+                batch = transformed(rows, self.transform, self.stream.device)
+                states = random_states(self.stream.device)
+            yield batch
 
     def whole(self, place: Any) -> Tensor | None:
         """All rows of an element of the data, where they are at hand and no transform changes them.

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -124,6 +124,18 @@ class Gathered(Stream):
             self.order, self.start = None, 0
         apart = self.apart
         return None if apart is None else mapped(self.arrays, lambda array: _gather(array, apart))
+
+    def never_apart(self, num_apart: int, number: int) -> Iterator[Batch]:
+        """Rows that are not among as many to be kept apart, as minibatches of the usual size; nothing moves on.
+
+        Args:
+            num_apart: How many rows may be kept apart, in this run or a later one.
+            number: How many rows are asked for; a minibatch is given at least, which is smaller where all rows are one.
+        """
+        places = fixed_order(self.num_rows, SEED)[num_apart:].to(self.device)
+        size = min(self.size, len(places))
+        for start in range(0, max(size, min(number, len(places)) // max(1, size) * size), max(1, size)):
+            yield mapped(self.arrays, partial(_gather, index=places[start : start + size]))
 
     def description(self) -> dict[str, Any]:
         shapes = {str(name): list(array.shape) for name, array in named(self.arrays)}
