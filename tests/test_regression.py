@@ -12,7 +12,7 @@ from scipy import stats
 from torch.distributions import constraints
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference
+from pyro_gan import AutoDiscriminator, AutoImplicitGuide, BiGANInference, ImplicitKLqp
 from pyro_gan.auto.coordinates import reflected
 from pyro_gan.auto.regression import Regression
 from pyro_gan.penalties import R1
@@ -121,6 +121,30 @@ def test_a_guide_starts_at_the_linear_posterior():
     assert torch.allclose(draws.std(0), torch.tensor(0.01), rtol=0.4)
 
 
+@pytest.mark.parametrize(
+    ("options", "is_related"), [({}, True), ({"contrast": "prior"}, False), ({"global_sites": "shared"}, False)]
+)
+def test_implicit_klqp_relates_local_latents_by_joint_draws(options, is_related):
+    def model(x):
+        shared = pyro.sample("shared", dist.Normal(0.0, 1.0)) if "global_sites" in options else 0.0
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 0.01 + 0.0 * shared), obs=x)
+
+    def guide(x):
+        pyro.sample("shared", dist.Normal(0.0, 1.0))
+        own(x)
+
+    pyro.set_rng_seed(0)
+    own = AutoImplicitGuide(narrow, width=8, depth=1)
+    inference = ImplicitKLqp(model, guide if "global_sites" in options else own, **options)
+    inference.run(simulations()["x"], num_steps=1, progress=False)
+    draws = inference.sample_posterior(torch.tensor([0.5]), 2000)["z"]
+    assert (inference.discriminator.function.regression is not None) == is_related
+    assert (draws.std() < 0.02) == is_related
+    assert not is_related or draws.mean().item() == pytest.approx(0.5, abs=0.01)
+
+
 def boxed(x):
     """Where x is far from the prior's box, z is at its nearer edge."""
     with pyro.plate("data", len(x)):
@@ -137,7 +161,8 @@ def test_a_guide_starts_at_the_edge_that_an_observation_points_beyond():
     assert torch.allclose(draws.mean(0), torch.tensor([[3.0, 0.0], [-1.0, 10.0]]), atol=0.2)
 
 
-def test_a_guide_with_a_model_to_train_starts_at_the_prior():
+@pytest.mark.parametrize("inference_class", [BiGANInference, ImplicitKLqp])
+def test_a_guide_with_a_model_to_train_starts_at_the_prior(inference_class):
     def model(x):
         scale = pyro.param("scale", torch.tensor(0.01), constraint=constraints.positive)
         with pyro.plate("data", len(x)):
@@ -146,7 +171,7 @@ def test_a_guide_with_a_model_to_train_starts_at_the_prior():
 
     pyro.set_rng_seed(0)
     guide = AutoImplicitGuide(model, width=8, depth=1)
-    BiGANInference(model, guide).run(torch.randn(2000), num_steps=1, progress=False)
+    inference_class(model, guide).run(torch.randn(2000), num_steps=1, progress=False)
     assert guide(torch.tensor([1.0]).expand(2000))["z"].std() > 0.8
 
 

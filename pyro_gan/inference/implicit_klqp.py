@@ -39,7 +39,9 @@ class ImplicitKLqp(GuidedInference):
     r"""Fits a guide, and a model, by the evidence lower bound with a learned density ratio.
 
     Local latent sites and observed ones have a row for each row of data and need samples only. Global sites are drawn
-    once for all rows; the model and the guide draw them from distributions with a density.
+    once for all rows; the model and the guide draw them from distributions with a density. With the joint contrast, no
+    global site and no parameter of the model, networks that build themselves see latents beside their regression on the
+    observations (:mod:`pyro_gan.auto.regression`).
 
     The discriminator estimates the ratio given the global sites, so it may see any values of them. It is trained on
     draws spread wider than the guide's: a single row hardly tells neighbouring values apart, but all rows together do,
@@ -252,6 +254,11 @@ class ImplicitKLqp(GuidedInference):
 
     def compares_alike(self) -> bool:
         return self.contrast == "joint" and not self.global_sites
+
+    def relate(self, functions: Mapping[str, Any], samples: Samples) -> None:
+        """By joint draws of a model that stays as it is."""
+        if self.compares_alike() and not self.model.trainable():
+            self.relate_by(functions, {site: values.detach() for site, values in samples.fake.items()})
 
     def look_at_draws(self, batch: Batch) -> None:
         if self.contrast == "prior":
