@@ -183,10 +183,9 @@ class BiGANInference(GuidedInference):
 
     def relate(self, functions: Mapping[str, Any], samples: Samples) -> None:
         """As of every inference: where the guide is scored, by draws of a model that stays as it is."""
-        if not self._relates():
-            return
-        rows = {site: values.detach() for site, values in samples.fake.items()}
-        self.relate_by(functions, rows, partial(self._simulations_to_fit, rows) if samples.is_simulated else tuple)
+        if self._relates():
+            more = partial(self._simulations_to_fit, samples.fake) if samples.is_simulated else tuple
+            self.relate_by(functions, samples, more)
 
     def draw_for_generator(self, batch: Batch) -> Samples:
         samples = self.draw(batch)
@@ -201,7 +200,8 @@ class BiGANInference(GuidedInference):
         """Many simulations that the run never keeps apart, in pieces, with types and shapes as draws have them."""
         if self.never_apart is not None:
             for batch in self.never_apart(self.validation, MOST_TO_VALIDATE):
-                rows = {site: dict(named(batch))[site].to(each.dtype) for site, each in like.items()}
+                values = dict(named(batch))
+                rows = {site: values[site].to(each.dtype) for site, each in like.items()}
                 drawn = self.latent_sites if self.draws_single_rows else ()
                 yield rows | {site: rows[site].reshape(-1, *like[site].shape[1:]) for site in drawn if site in rows}
 

@@ -202,14 +202,15 @@ class GuidedInference(Guiding):
         parts = [self._posterior_draws(batch, number) for number in numbers]
         return {site: torch.cat([part[site] for part in parts]) for site in self.latent_sites}
 
-    def relate_by(self, functions: Mapping[str, Any], draws: Mapping[str, Tensor], more: MoreDraws = tuple) -> None:
+    def relate_by(self, functions: Mapping[str, Any], samples: Samples, more: MoreDraws = tuple) -> None:
         """Have networks that built themselves see latents beside what observations tell of them.
 
         Args:
             functions: The networks by the names of the players.
-            draws: Joint draws of the model by site, each with shape `(num_rows, *event_shape)`.
+            samples: Samples of which the fake ones are joint draws of the model.
             more: Gives many such draws, in pieces.
         """
+        draws = {site: values.detach() for site, values in samples.fake.items()}
         for function in functions.values():
             if isinstance(function, AutoDiscriminator):
                 latents = [site for site in self.latent_sites if not self.guide.found[site].is_finite]

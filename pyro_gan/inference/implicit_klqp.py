@@ -258,7 +258,7 @@ class ImplicitKLqp(GuidedInference):
     def relate(self, functions: Mapping[str, Any], samples: Samples) -> None:
         """By joint draws of a model that stays as it is."""
         if self.compares_alike() and not self.model.trainable():
-            self.relate_by(functions, {site: values.detach() for site, values in samples.fake.items()})
+            self.relate_by(functions, samples)
 
     def look_at_draws(self, batch: Batch) -> None:
         if self.contrast == "prior":

@@ -26,7 +26,6 @@ __all__ = ["MANY", "Gathered", "Invalid", "Minibatches", "minibatches", "transfo
 MANY = 1024
 """The rows by which networks that build themselves standardize, where there are so many."""
 
-
 MOST = 20_000
 """The rows to look at where more of them tell more."""
 
